@@ -1,0 +1,79 @@
+//! Making a ring file: created anew, never through a symlink, with real bytes in every block, so
+//! that no later store can meet a full disk.
+
+use crate::units::Bytes;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Zeros written at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Creates `path`, which must not exist, readable by its owner only, and fills it with `bytes`
+/// zero bytes. On an error nothing is left.
+///
+/// # Errors
+/// The kernel's; `StorageFull` and `FileTooLarge` among them.
+pub fn allocate(path: &Path, bytes: Bytes) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)?;
+    match fill(&file, bytes) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // The first error is what the user needs; a file that stays is found by `recover`.
+            let _ = std::fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
+fn fill(file: &File, bytes: Bytes) -> io::Result<()> {
+    // Tells a full disk at once where the file system can; writing is what counts everywhere.
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes.0) {
+        Err(rustix::io::Errno::NOSPC) => return Err(io::ErrorKind::StorageFull.into()),
+        Err(rustix::io::Errno::FBIG) => return Err(io::ErrorKind::FileTooLarge.into()),
+        _ => {}
+    }
+    let zeros = vec![0; CHUNK_BYTES];
+    let mut at = 0;
+    while at < bytes.0 {
+        let count = usize::try_from(bytes.0 - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        file.write_all_at(&zeros[..count], at)?;
+        at += count as u64;
+    }
+    Ok(())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    #[test]
+    fn the_file_is_private_and_really_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        allocate(&path, Bytes(3 << 20)).unwrap();
+        let meta = std::fs::metadata(&path).unwrap();
+        assert_eq!((meta.len(), meta.mode() & 0o777), (3 << 20, 0o600));
+        assert!(meta.blocks() * 512 >= 3 << 20, "{} blocks: sparse", meta.blocks());
+    }
+
+    #[test]
+    fn neither_an_existing_file_nor_a_symlink_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        symlink(&target, &link).unwrap();
+        assert_eq!(allocate(&link, Bytes(512)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(!target.exists());
+        std::fs::write(&target, "mine").unwrap();
+        assert!(allocate(&target, Bytes(512)).is_err());
+        assert_eq!(std::fs::read(&target).unwrap(), b"mine");
+    }
+}

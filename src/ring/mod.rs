@@ -1,0 +1,28 @@
+#![doc = include_str!("FORMAT.md")]
+
+mod checksum;
+mod dictionary;
+mod file;
+mod header;
+mod layout;
+mod map;
+mod reader;
+mod slot;
+mod writer;
+
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use dictionary::Entry;
+pub use file::allocate;
+pub use header::description_check;
+pub use header::{BadHeader, FIELDS, Header, MAX_INTERVAL_NS, MAX_SEGMENTS, MIN_INTERVAL_NS};
+pub use layout::{BadLayout, FORMAT_VERSION, Layout, MAX_ENTRIES, MAX_SLOT_WORDS};
+pub use map::WordMap;
+pub use reader::{ReadAt, Ring, RingError, Scan};
+pub use slot::SlotState;
+pub use writer::{RingWriter, Segment};
+
+pub(crate) use slot::judge;

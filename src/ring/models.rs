@@ -1,0 +1,1 @@
+//! Loom models of the ring's protocols: `RUSTFLAGS="--cfg loom" cargo test --lib models`.

@@ -1,0 +1,249 @@
+//! Reading a ring: live in another process, dead, cut off, or any bytes at all. Reads with
+//! `pread`, so that a file that shrinks is an error and not a signal, never writes, and trusts
+//! nothing that has not verified.
+
+use super::dictionary::{self, Entry};
+use super::header::{self, BadHeader, Header};
+use super::layout::{ENTRY_WORDS, HEADER_BYTES, HEADER_WORDS, SLOT_HEAD_WORDS};
+use super::slot::{self, SlotState};
+use crate::units::{Seq, Slot};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Where the bytes of a ring come from.
+pub trait ReadAt: Send + Sync {
+    /// Fills `bytes` from `offset` on; returns how many there were.
+    ///
+    /// # Errors
+    /// The device's.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl ReadAt for File {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match FileExt::read_at(self, &mut bytes[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
+        let count = bytes.len().min(self.len() - start);
+        bytes[..count].copy_from_slice(&self[start..start + count]);
+        Ok(count)
+    }
+}
+
+/// Why a ring could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// The file system refused.
+    #[error("cannot read the ring {}: {source}", path.display())]
+    Io {
+        /// The ring.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The bytes are not a ring, or not one that this program reads.
+    #[error("cannot read {} as a ring: {source}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        source: BadHeader,
+    },
+    /// The file ends before its records begin.
+    #[error(
+        "cannot read {} as a ring: it ends after {found} bytes, in its header; try the mirror",
+        path.display()
+    )]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+    },
+    /// The description does not verify or cannot be understood.
+    #[error("cannot read the description in the ring {}: {what}; try the mirror", path.display())]
+    Description {
+        /// The ring.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// A ring opened for reading.
+pub struct Ring {
+    bytes: Box<dyn ReadAt>,
+    path: PathBuf,
+    header: Header,
+    description: Vec<u8>,
+    seed: u64,
+}
+
+/// What a scan over all slots found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// The newest record that verifies.
+    pub newest: Option<Seq>,
+    /// The oldest record that verifies.
+    pub oldest: Option<Seq>,
+    /// Slots with a record that verifies.
+    pub valid: u64,
+    /// Slots that were never used, or that the file no longer has.
+    pub empty: u64,
+    /// Slots with an unfinished record.
+    pub busy: u64,
+    /// Slots whose words do not verify.
+    pub torn: u64,
+}
+
+impl Ring {
+    /// Opens a ring file. Neither blocks on a pipe nor follows anything but plain files.
+    ///
+    /// # Errors
+    /// [`RingError`] names the file and what is wrong with it.
+    pub fn open(path: &Path) -> Result<Ring, RingError> {
+        let io = |source| RingError::Io { path: path.to_owned(), source };
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(path)
+            .map_err(io)?;
+        if !file.metadata().map_err(io)?.is_file() {
+            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
+        Self::new(Box::new(file), path)
+    }
+
+    /// Reads a ring from anything that has its bytes; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn new(bytes: Box<dyn ReadAt>, path: &Path) -> Result<Ring, RingError> {
+        let path = path.to_owned();
+        let read = |offset: u64, buffer: &mut [u8]| match bytes.read_at(buffer, offset) {
+            Ok(count) if count == buffer.len() => Ok(()),
+            Ok(count) => Err(RingError::Short { path: path.clone(), found: offset + count as u64 }),
+            Err(source) => Err(RingError::Io { path: path.clone(), source }),
+        };
+        let mut words = [0; HEADER_WORDS];
+        // What is not a ring is called so, even if it is short as well.
+        let head_result = read(0, bytemuck::cast_slice_mut(&mut words));
+        let header = match (Header::from_words(&words), head_result) {
+            (_, Err(error @ RingError::Io { .. })) => return Err(error),
+            (Err(BadHeader::Check { .. }), Err(short)) | (Ok(_), Err(short)) => return Err(short),
+            (Err(source), _) => return Err(RingError::Header { path, source }),
+            (Ok(header), Ok(())) => header,
+        };
+        // Bounded by the header's check to 16 MiB.
+        let mut description = vec![0; header.layout.description.0 as usize];
+        read(HEADER_BYTES.0, &mut description)?;
+        if header::description_check(&description) != header.description_check {
+            return Err(RingError::Description { path, what: "its checksum is wrong".to_owned() });
+        }
+        let seed = header.seed();
+        Ok(Ring { bytes, path, header, description, seed })
+    }
+
+    /// The file's name, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The description, JSON, verified but not yet understood.
+    pub fn description(&self) -> &[u8] {
+        &self.description
+    }
+
+    /// Reads one slot into `words`: on [`SlotState::Valid`] they are the record alone.
+    ///
+    /// # Errors
+    /// [`RingError::Io`].
+    pub fn read_slot(&self, slot: Slot, words: &mut Vec<u64>) -> Result<SlotState, RingError> {
+        let layout = &self.header.layout;
+        words.clear();
+        words.resize(layout.slot.0 as usize, 0);
+        self.read_words(layout.slot_offset(slot).0, words)?;
+        let state = slot::judge(words, slot.0, layout.slots, self.header.first_seq, self.seed);
+        if let SlotState::Valid(_, used) = state {
+            words.truncate(SLOT_HEAD_WORDS + used);
+            words.drain(..SLOT_HEAD_WORDS);
+        }
+        Ok(state)
+    }
+
+    /// Reads record `seq` into `words`; `false` if the ring does not have it.
+    ///
+    /// # Errors
+    /// [`RingError::Io`].
+    pub fn read(&self, seq: Seq, words: &mut Vec<u64>) -> Result<bool, RingError> {
+        let Some(slot) = self.header.layout.slot_of(self.header.first_seq, seq) else {
+            return Ok(false);
+        };
+        Ok(matches!(self.read_slot(slot, words)?, SlotState::Valid(found, _) if found == seq))
+    }
+
+    /// Looks at every slot.
+    ///
+    /// # Errors
+    /// [`RingError::Io`].
+    pub fn scan(&self) -> Result<Scan, RingError> {
+        let mut scan = Scan::default();
+        let mut words = Vec::new();
+        let length = self.header.layout.slots;
+        for slot in 0..length {
+            match self.read_slot(Slot(slot), &mut words)? {
+                SlotState::Empty => scan.empty += 1,
+                SlotState::Busy(_) => scan.busy += 1,
+                SlotState::Torn => scan.torn += 1,
+                SlotState::Valid(seq, _) => {
+                    scan.valid += 1;
+                    scan.newest = scan.newest.max(Some(seq));
+                    scan.oldest = Some(scan.oldest.map_or(seq, |oldest| oldest.min(seq)));
+                }
+            }
+        }
+        Ok(scan)
+    }
+
+    /// Reads entry `entry` of the dictionary; `None` if it is unused or does not verify.
+    ///
+    /// # Errors
+    /// [`RingError::Io`].
+    pub fn entry(&self, entry: u32) -> Result<Option<Entry>, RingError> {
+        if u64::from(entry) >= self.header.layout.entries {
+            return Ok(None);
+        }
+        let mut words = [0; ENTRY_WORDS];
+        self.read_words(self.header.layout.entry_offset(entry).0, &mut words)?;
+        Ok(dictionary::read(&words, entry, self.seed))
+    }
+
+    /// Fills `words` from `offset`; what the file no longer has is 0.
+    fn read_words(&self, offset: u64, words: &mut [u64]) -> Result<(), RingError> {
+        words.fill(0);
+        self.bytes
+            .read_at(bytemuck::cast_slice_mut(words), offset)
+            .map_err(|source| RingError::Io { path: self.path.clone(), source })?;
+        Ok(())
+    }
+}

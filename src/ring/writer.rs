@@ -1,0 +1,131 @@
+//! The one writer of a segment: hands out slots and grows the dictionary. It stores words and
+//! does no I/O; who made the memory, and who copies it elsewhere, is not its business.
+
+use super::header::{self, BadHeader, Header};
+use super::layout::{ENTRY_WORDS, HEADER_BYTES, HEADER_WORDS};
+use super::map::WordMap;
+use super::slot::SlotWriter;
+use super::{dictionary, slot};
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::{Bytes, Seq, Slot};
+use std::sync::Arc;
+
+/// The memory of one segment with its geometry: what its writer and, in the same process, its
+/// readers share.
+pub struct Segment {
+    map: Arc<WordMap>,
+    header: Header,
+}
+
+impl Segment {
+    /// Writes header and description into fresh, zeroed memory.
+    ///
+    /// # Errors
+    /// [`BadHeader`] if the header is one that no reader would take, or if it does not match
+    /// memory and description.
+    pub fn create(
+        map: Arc<WordMap>,
+        header: Header,
+        description: &[u8],
+    ) -> Result<Self, BadHeader> {
+        let words = header.to_words();
+        // Nothing is written that this same program would refuse to read.
+        Header::from_words(&words)?;
+        let have = (map.words().len() as u64 * 8, description.len() as u64);
+        let want = (header.layout.file_bytes().0, header.layout.description.0);
+        if have.0 < want.0 || have.1 != want.1 {
+            return Err(BadHeader::Field(super::BadLayout {
+                field: "file_bytes",
+                found: have.0,
+                expected: want.0.to_string(),
+            }));
+        }
+        let place = &map.words()[index(HEADER_BYTES)..];
+        for (cell, word) in place.iter().zip(header::to_words(description)) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        for (cell, word) in map.words().iter().zip(words) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        // The header's checksum is its last word: stored last, behind all that it speaks for.
+        // Readers in this process get the segment from us; those in others check the checksums.
+        map.words()[HEADER_WORDS - 1].store(words[HEADER_WORDS - 1], Ordering::Release);
+        Ok(Segment { map, header })
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Whether the memory is locked.
+    pub fn is_locked(&self) -> bool {
+        self.map.is_locked()
+    }
+
+    /// The words before the slots: header, description and dictionary.
+    pub(crate) fn prefix(&self) -> &[AtomicU64] {
+        &self.map.words()[..index(self.header.layout.slots_offset)]
+    }
+
+    /// The words of one slot.
+    pub(crate) fn slot(&self, slot: Slot) -> &[AtomicU64] {
+        let start = index(self.header.layout.slot_offset(slot));
+        &self.map.words()[start..start + self.header.layout.slot.0 as usize]
+    }
+
+    /// The words of one entry of the dictionary.
+    pub(crate) fn entry(&self, entry: u32) -> &[AtomicU64] {
+        let start = index(self.header.layout.entry_offset(entry));
+        &self.map.words()[start..start + ENTRY_WORDS]
+    }
+
+    /// Copies the slot of record `seq`, as a reader in this process; see [`slot::copy`].
+    pub(crate) fn copy_slot(&self, slot: Slot, words: &mut Vec<u64>) -> bool {
+        slot::copy(self.slot(slot), words)
+    }
+}
+
+/// The writer's end of a [`Segment`]. There is one.
+pub struct RingWriter {
+    segment: Arc<Segment>,
+    seed: u64,
+    entries_used: u32,
+}
+
+impl RingWriter {
+    /// The writer of a segment that was just [created](Segment::create).
+    pub fn new(segment: Arc<Segment>) -> Self {
+        let seed = segment.header.seed();
+        RingWriter { segment, seed, entries_used: 0 }
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Begins record `seq`, in the place of the oldest. `None` for one before the segment.
+    #[inline]
+    pub fn begin(&self, seq: Seq) -> Option<SlotWriter<'_>> {
+        let slot = self.segment.header.layout.slot_of(self.segment.header.first_seq, seq)?;
+        Some(SlotWriter::begin(self.segment.slot(slot), seq, self.seed))
+    }
+
+    /// Adds an instance to the dictionary and returns its entry; `None` if the dictionary is full.
+    pub fn add_entry(&mut self, source: u32, identity: u64, seq: Seq, name: &[u8]) -> Option<u32> {
+        let entry = self.entries_used;
+        if u64::from(entry) >= self.segment.header.layout.entries {
+            return None;
+        }
+        let words = self.segment.entry(entry);
+        dictionary::write(words, entry, self.seed, (source, identity, seq), name);
+        self.entries_used += 1;
+        Some(entry)
+    }
+}
+
+/// The index of the word at `offset`; every offset of a checked layout fits.
+fn index(offset: Bytes) -> usize {
+    offset.words().0 as usize
+}

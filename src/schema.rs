@@ -1,0 +1,133 @@
+//! Names, order and kinds of the words of a record: what a source promises to write, what the
+//! ring's header carries, and what the decoder reads by. It knows no kernel file and no byte of
+//! the ring; parsing lives in `source`, layout in `ring`.
+
+use serde::{Deserialize, Serialize};
+
+/// How the 64 bits of a counter are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An unsigned integer, as the kernel prints it.
+    Unsigned,
+    /// Two's complement: the kernel has printed this counter with a minus sign.
+    Signed,
+    /// Hundredths of a unit, exactly as printed (`0.52` is 52).
+    Hundredths,
+}
+
+/// One counter: its name in the output and how to read its word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// Key in the output.
+    pub name: String,
+    /// Meaning of the word.
+    pub kind: Kind,
+    /// Not part of the published format: it is shown beside the source, in `{source}_extra`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub extra: bool,
+}
+
+impl Field {
+    /// A counter of the published format.
+    pub fn new(name: &str, kind: Kind) -> Self {
+        Field { name: name.to_owned(), kind, extra: false }
+    }
+
+    /// A counter beyond the published format.
+    pub fn extra(name: &str, kind: Kind) -> Self {
+        Field { name: name.to_owned(), kind, extra: true }
+    }
+}
+
+/// What the words of one source look like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "shape", rename_all = "snake_case")]
+pub enum Shape {
+    /// One word per field: `/proc/vmstat`.
+    Scalars {
+        /// In the kernel's order.
+        fields: Vec<Field>,
+    },
+    /// One row per instance: `/proc/diskstats`. A row is a word that names the instance (entry
+    /// of the dictionary in the low half, number of columns present in the high half) and then
+    /// one word per column.
+    Table {
+        /// Key under which the output shows the instance's name (`device_name`).
+        instance_key: String,
+        /// In the kernel's order.
+        columns: Vec<Field>,
+    },
+}
+
+impl Shape {
+    /// Fields of scalars, columns of a table.
+    pub fn fields(&self) -> &[Field] {
+        match self {
+            Shape::Scalars { fields } => fields,
+            Shape::Table { columns, .. } => columns,
+        }
+    }
+
+    /// Words that one row (of a table) or the whole block (of scalars) takes.
+    pub fn row_words(&self) -> usize {
+        match self {
+            Shape::Scalars { fields } => fields.len(),
+            Shape::Table { columns, .. } => columns.len() + 1,
+        }
+    }
+}
+
+/// One source as this segment records it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSchema {
+    /// Name on the command line and key in the output (`netdev`).
+    pub name: String,
+    /// The file that was read (`/proc/net/dev`).
+    pub path: String,
+    /// Its words; absent while the file has never been readable in this segment.
+    #[serde(flatten)]
+    pub shape: Option<Shape>,
+}
+
+/// All sources of a segment, in the order in which a record holds them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Schema {
+    /// In record order, which is the order of the output too.
+    pub sources: Vec<SourceSchema>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_round_trip_with_and_without_a_shape() {
+        let schema = Schema {
+            sources: vec![
+                SourceSchema {
+                    name: "vmstat".into(),
+                    path: "/proc/vmstat".into(),
+                    shape: Some(Shape::Scalars {
+                        fields: vec![
+                            Field::new("pgpgin", Kind::Unsigned),
+                            Field::extra("x", Kind::Signed),
+                        ],
+                    }),
+                },
+                SourceSchema { name: "netdev".into(), path: "/proc/net/dev".into(), shape: None },
+                SourceSchema {
+                    name: "diskstats".into(),
+                    path: "/proc/diskstats".into(),
+                    shape: Some(Shape::Table {
+                        instance_key: "device_name".into(),
+                        columns: vec![],
+                    }),
+                },
+            ],
+        };
+        let text = serde_json::to_string(&schema).unwrap();
+        assert_eq!(serde_json::from_str::<Schema>(&text).unwrap(), schema, "{text}");
+    }
+}

@@ -1,0 +1,75 @@
+//! `/proc/diskstats`: one block device per line, `major minor name` and then counters whose order
+//! is fixed and to which kernels append (`Documentation/admin-guide/iostats.rst`,
+//! `block/genhd.c`). 11 counters before Linux 4.18, 15 with discards, 17 with flushes (5.5).
+//! Sectors are of 512 bytes, times in ms; the millisecond counters are 32-bit in the kernel and
+//! wrap. Columns that a later kernel may append are recorded as `column_21` and so on.
+
+use super::scan::{skip_blanks, unsigned, word};
+use super::table::{Grammar, Instance, Table, survey};
+use super::{Probed, SourceDef};
+use crate::fault::{Fault, MAX_NAME_BYTES, Reason};
+use crate::schema::{Field, Kind, Shape};
+
+pub(super) static DISKSTATS: SourceDef = SourceDef { name: "diskstats", file: "diskstats", probe };
+
+/// In the kernel's order, from the fourth column on.
+const COLUMNS: [&str; 17] = [
+    "reads_completed",
+    "reads_merged",
+    "sectors_read",
+    "time_reading_ms",
+    "writes_completed",
+    "writes_merged",
+    "sectors_written",
+    "time_writing_ms",
+    "ios_in_progress",
+    "time_doing_ios_ms",
+    "weighted_time_doing_ios_ms",
+    "discards_completed",
+    "discards_merged",
+    "sectors_discarded",
+    "time_discarding_ms",
+    "flush_requests_completed",
+    "time_flushing_ms",
+];
+/// Columns before the counters.
+const HEAD_COLUMNS: usize = 3;
+
+struct Diskstats;
+
+impl Grammar for Diskstats {
+    fn instance<'t>(&self, line: &'t [u8]) -> Result<Instance<'t>, Reason> {
+        let (major, rest) = unsigned(skip_blanks(line))?;
+        let (minor, rest) = unsigned(skip_blanks(rest))?;
+        let (name, rest) = word(skip_blanks(rest));
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            return Err(Reason::BadName);
+        }
+        // The blank behind the name belongs to the prefix: "sda1" must not match "sda".
+        let prefix_bytes = line.len() - rest.len() + usize::from(!rest.is_empty());
+        Ok(Instance { identity: major << 32 | (minor & 0xffff_ffff), name, prefix_bytes })
+    }
+
+    fn columns(&self, found: usize) -> Result<usize, Reason> {
+        match found {
+            0..11 => Err(Reason::MissingColumns),
+            11..15 => Ok(11),
+            15..17 => Ok(15),
+            _ => Ok(found),
+        }
+    }
+}
+
+fn probe(text: &[u8]) -> Result<Probed, Fault> {
+    let survey = survey(&Diskstats, text, COLUMNS.len());
+    let columns = survey.signed.iter().enumerate().map(|(index, signed)| {
+        let kind = if *signed { Kind::Signed } else { Kind::Unsigned };
+        match COLUMNS.get(index) {
+            Some(name) => Field::new(name, kind),
+            None => Field::extra(&format!("column_{}", index + HEAD_COLUMNS + 1), kind),
+        }
+    });
+    let shape = Shape::Table { instance_key: "device_name".to_owned(), columns: columns.collect() };
+    let source = Box::new(Table::new(Diskstats, b"", survey.signed));
+    Ok(Probed { shape, rows: survey.rows, source })
+}

@@ -1,0 +1,82 @@
+//! `/proc/loadavg`: three averages in hundredths, `running/total` scheduling entities, and the
+//! last process id (`Documentation/filesystems/proc.rst`; `fs/proc/loadavg.c`). Columns that a
+//! later kernel may append are recorded as `column_6` and so on.
+
+use super::scan::{hundredths, skip_blanks, unsigned};
+use super::{Names, Parsed, Probed, Source, SourceDef};
+use crate::fault::{Fault, Reason};
+use crate::record::Block;
+use crate::schema::{Field, Kind, Shape};
+use crate::sync::Ordering;
+
+pub(super) static LOADAVG: SourceDef = SourceDef { name: "loadavg", file: "loadavg", probe };
+
+/// Values in the file of today's kernels.
+const VALUES: usize = 6;
+/// Most values that are recorded.
+const MAX_VALUES: usize = 16;
+
+struct Loadavg {
+    count: usize,
+}
+
+fn probe(text: &[u8]) -> Result<Probed, Fault> {
+    let (_, count) = values(text)?;
+    let mut fields = vec![
+        Field::new("load_1min", Kind::Hundredths),
+        Field::new("load_5min", Kind::Hundredths),
+        Field::new("load_15min", Kind::Hundredths),
+        Field::new("running_processes", Kind::Unsigned),
+        Field::new("total_processes", Kind::Unsigned),
+        Field::extra("last_pid", Kind::Unsigned),
+    ];
+    fields.extend(
+        (VALUES..count).map(|index| Field::extra(&format!("column_{index}"), Kind::Unsigned)),
+    );
+    Ok(Probed { shape: Shape::Scalars { fields }, rows: 1, source: Box::new(Loadavg { count }) })
+}
+
+impl Source for Loadavg {
+    fn parse(&mut self, text: &[u8], block: &mut Block<'_, '_>, _: &mut dyn Names) -> Parsed {
+        let (values, count) = match values(text) {
+            Ok(found) => found,
+            Err(fault) => return Parsed::Nothing(fault),
+        };
+        if count != self.count {
+            return Parsed::Relayout;
+        }
+        let Ok(cells) = block.take(count) else {
+            return Parsed::Outgrown { written: 0, lost: 1 };
+        };
+        for (cell, value) in cells.iter().zip(values) {
+            cell.store(value, Ordering::Relaxed);
+        }
+        Parsed::Values { count, fault: None }
+    }
+}
+
+/// The numbers of the one line, and how many there are.
+fn values(text: &[u8]) -> Result<([u64; MAX_VALUES], usize), Fault> {
+    let line = text.strip_suffix(b"\n").unwrap_or(text);
+    if line.is_empty() {
+        return Err(Fault::at(Reason::Empty, 0));
+    }
+    let mut values = [0; MAX_VALUES];
+    let mut rest = line;
+    let mut count = 0;
+    while !rest.is_empty() {
+        // The fifth value is the second half of "running/total".
+        let number = match (count, rest) {
+            (4, [b'/', number @ ..]) => number,
+            (4, _) => return Err(Fault::at(Reason::MissingColumns, 1)),
+            (0, number) | (_, [b' ', number @ ..]) => skip_blanks(number),
+            _ => return Err(Fault::at(Reason::NotANumber, 1)),
+        };
+        let scan = if count < 3 { hundredths } else { unsigned };
+        let (value, behind) = scan(number).map_err(|reason| Fault::at(reason, 1))?;
+        *values.get_mut(count).ok_or(Fault::at(Reason::SurplusColumns, 1))? = value;
+        count += 1;
+        rest = behind;
+    }
+    if count < VALUES { Err(Fault::at(Reason::MissingColumns, 1)) } else { Ok((values, count)) }
+}

@@ -1,0 +1,11 @@
+//! `/proc/meminfo`: `Name:  value kB` on each line, `HugePages_*` without a unit, as counts
+//! (`Documentation/filesystems/proc.rst`, "meminfo"; `fs/proc/meminfo.c`).
+
+use super::SourceDef;
+use super::scalars::Grammar;
+
+pub(super) static MEMINFO: SourceDef = SourceDef {
+    name: "meminfo",
+    file: "meminfo",
+    probe: |text| Grammar { separator: b':', kilobytes: true }.probe(text),
+};

@@ -1,0 +1,130 @@
+//! Files of one named counter per line (`vmstat`, `meminfo`): the parser that their sources
+//! share. Every line's name is compared with the one that stood there when the file was probed.
+
+use super::scan::{lines, signed, skip_blanks, unsigned};
+use super::{Names, Parsed, Probed, Source};
+use crate::fault::{Fault, MAX_NAME_BYTES, Reason};
+use crate::record::Block;
+use crate::schema::{Field, Kind, Shape};
+use crate::sync::Ordering;
+use std::collections::HashSet;
+
+/// What stands between a name and its number, and behind the number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grammar {
+    pub separator: u8,
+    pub kilobytes: bool,
+}
+
+const UNIT: &[u8] = b" kB";
+
+/// One line as it was when the file was probed. Its key, with the separator, is in `Scalars::keys`.
+struct Line {
+    key_bytes: u8,
+    signed: bool,
+    unit: bool,
+}
+
+struct Scalars {
+    grammar: Grammar,
+    /// All keys behind each other: what a sample touches lies together.
+    keys: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+/// A line taken apart.
+struct Parts<'t> {
+    key: &'t [u8],
+    number: &'t [u8],
+    unit: bool,
+}
+
+impl Grammar {
+    fn split(self, line: &[u8]) -> Result<Parts<'_>, Reason> {
+        let end = line.iter().position(|byte| *byte == self.separator).ok_or(Reason::NotANumber)?;
+        let (key, rest) = line.split_at(end + 1);
+        if end == 0 || key.len() > MAX_NAME_BYTES {
+            return Err(Reason::BadName);
+        }
+        let number = skip_blanks(rest);
+        let (_, rest) = signed(number).or_else(|_| unsigned(number))?;
+        match rest {
+            b"" => Ok(Parts { key, number, unit: false }),
+            UNIT if self.kilobytes => Ok(Parts { key, number, unit: true }),
+            _ if self.kilobytes => Err(Reason::UnknownUnit),
+            _ => Err(Reason::SurplusColumns),
+        }
+    }
+
+    /// Learns the lines of a file.
+    pub(super) fn probe(self, text: &[u8]) -> Result<Probed, Fault> {
+        let mut scalars = Scalars { grammar: self, keys: Vec::new(), lines: Vec::new() };
+        let mut fields = Vec::new();
+        let mut seen = HashSet::new();
+        for (index, line) in lines(text).enumerate() {
+            let parts = self.split(line).map_err(|reason| Fault::at(reason, index + 1))?;
+            if !seen.insert(parts.key) {
+                return Err(Fault::at(Reason::DuplicateName, index + 1));
+            }
+            let signed = parts.number.starts_with(b"-");
+            let kind = if signed { Kind::Signed } else { Kind::Unsigned };
+            let name = String::from_utf8_lossy(&parts.key[..parts.key.len() - 1]);
+            fields.push(Field::new(&name, kind));
+            scalars.keys.extend_from_slice(parts.key);
+            // Bounded by MAX_NAME_BYTES.
+            let key_bytes = parts.key.len() as u8;
+            scalars.lines.push(Line { key_bytes, signed, unit: parts.unit });
+        }
+        if fields.is_empty() {
+            return Err(Fault::at(Reason::Empty, 0));
+        }
+        Ok(Probed { shape: Shape::Scalars { fields }, rows: 1, source: Box::new(scalars) })
+    }
+}
+
+impl Scalars {
+    /// The lines are not as they were: is the text broken, or is its layout another?
+    #[cold]
+    fn differs(&self, text: &[u8]) -> Parsed {
+        let mut count = 0;
+        for line in lines(text) {
+            count += 1;
+            if let Err(reason) = self.grammar.split(line) {
+                return Parsed::Nothing(Fault::at(reason, count));
+            }
+        }
+        if count == 0 { Parsed::Nothing(Fault::at(Reason::Empty, 0)) } else { Parsed::Relayout }
+    }
+}
+
+impl Source for Scalars {
+    #[inline]
+    fn parse(&mut self, text: &[u8], block: &mut Block<'_, '_>, _: &mut dyn Names) -> Parsed {
+        let count = self.lines.len();
+        let Ok(cells) = block.take(count) else {
+            return Parsed::Outgrown { written: 0, lost: 1 };
+        };
+        let (mut rest, mut keys) = (text, &self.keys[..]);
+        for (line, cell) in self.lines.iter().zip(cells) {
+            let (key, later_keys) = keys.split_at(usize::from(line.key_bytes));
+            keys = later_keys;
+            let Some(number) = rest.strip_prefix(key).map(skip_blanks) else {
+                return self.differs(text);
+            };
+            let scanned = if line.signed { signed(number) } else { unsigned(number) };
+            let Ok((value, behind)) = scanned else { return self.differs(text) };
+            let end: &[u8] = if line.unit { b" kB\n" } else { b"\n" };
+            rest = match behind.strip_prefix(end) {
+                Some(next) => next,
+                // A file of somebody else's making whose last line has no line feed.
+                None if behind.len() + 1 == end.len() && end.starts_with(behind) => b"",
+                None => return self.differs(text),
+            };
+            cell.store(value, Ordering::Relaxed);
+        }
+        if !rest.is_empty() {
+            return self.differs(text);
+        }
+        Parsed::Values { count, fault: None }
+    }
+}

@@ -1,0 +1,274 @@
+//! Files of one instance per line (`diskstats`, `net/dev`): the parser that their sources share.
+//!
+//! As long as the same instances stand on the same lines as before, a line is recognised by its
+//! first bytes, which the kernel formats alike every time. As soon as one line differs, the whole
+//! text is read anew, line by line, with every instance looked up: what came, went or moved is
+//! told apart there, and nothing is attributed by position.
+
+use super::known::Known;
+use super::scan::{lines, signed, skip_blanks, unsigned};
+use super::{Names, Parsed, Source};
+use crate::fault::{Fault, Reason};
+use crate::record::{Block, RowHead};
+use crate::sync::{AtomicU64, Ordering};
+
+/// How the lines of one file are to be read.
+pub(super) trait Grammar: Send {
+    /// Takes the beginning of a line apart.
+    fn instance<'t>(&self, line: &'t [u8]) -> Result<Instance<'t>, Reason>;
+
+    /// How many of `found` numbers on a line are columns of a known meaning.
+    fn columns(&self, found: usize) -> Result<usize, Reason>;
+}
+
+/// The beginning of a line.
+pub(super) struct Instance<'t> {
+    /// What tells instances of one name apart.
+    pub identity: u64,
+    pub name: &'t [u8],
+    /// The bytes of the line before its numbers.
+    pub prefix_bytes: usize,
+}
+
+/// A line that stood in the previous text. Its prefix is in `Table::prefixes`.
+struct Expected {
+    prefix_bytes: u32,
+    entry: u32,
+}
+
+pub(super) struct Table<G> {
+    grammar: G,
+    /// The lines above the rows, as they were when the file was probed.
+    header: Vec<u8>,
+    /// For each column, whether a minus sign was seen in it.
+    signed: Vec<bool>,
+    expected: Vec<Expected>,
+    prefixes: Vec<u8>,
+    known: Known,
+    pass: u64,
+}
+
+/// What a probe must know of a table's rows.
+pub(super) struct Survey {
+    /// Sound lines.
+    pub rows: usize,
+    /// For each column, whether a minus sign was seen in it.
+    pub signed: Vec<bool>,
+}
+
+/// Reads all rows for a probe; at least `columns` columns.
+pub(super) fn survey(grammar: &impl Grammar, body: &[u8], columns: usize) -> Survey {
+    let mut survey = Survey { rows: 0, signed: vec![false; columns] };
+    for line in lines(body) {
+        let Ok(instance) = grammar.instance(line) else { continue };
+        let mut rest = skip_blanks(&line[instance.prefix_bytes..]);
+        let mut negative = Vec::new();
+        while let Ok((_, behind)) = signed(rest).or_else(|_| unsigned(rest)) {
+            negative.push(rest.starts_with(b"-"));
+            rest = skip_blanks(behind);
+        }
+        if !rest.is_empty() || grammar.columns(negative.len()).is_err() {
+            continue;
+        }
+        survey.rows += 1;
+        survey.signed.resize(survey.signed.len().max(negative.len()), false);
+        for (any, this) in survey.signed.iter_mut().zip(negative) {
+            *any |= this;
+        }
+    }
+    survey
+}
+
+impl<G: Grammar> Table<G> {
+    pub(super) fn new(grammar: G, header: &[u8], signed: Vec<bool>) -> Self {
+        Table {
+            grammar,
+            header: header.to_vec(),
+            signed,
+            expected: Vec::new(),
+            prefixes: Vec::new(),
+            known: Known::default(),
+            pass: 0,
+        }
+    }
+
+    /// The hot path: every line is the one that was expected. `None` at the first that is not.
+    #[inline]
+    fn parse_expected(&self, body: &[u8], block: &mut Block<'_, '_>) -> Option<usize> {
+        let (mut rest, mut prefixes) = (body, &self.prefixes[..]);
+        for expected in &self.expected {
+            let (prefix, later) = prefixes.split_at(expected.prefix_bytes as usize);
+            prefixes = later;
+            let numbers = rest.strip_prefix(prefix)?;
+            let (head, cells) = block.take(self.signed.len() + 1).ok()?.split_first()?;
+            let (found, behind) = self.numbers(numbers, cells).ok()?;
+            let columns = self.grammar.columns(found).ok()?;
+            let row = RowHead { entry: expected.entry, columns: columns as u32 };
+            head.store(row.to_word(), Ordering::Relaxed);
+            rest = behind;
+        }
+        rest.is_empty().then_some(self.expected.len())
+    }
+
+    /// Stores the numbers up to the end of the line; returns how many, and the next line.
+    #[inline]
+    fn numbers<'t>(
+        &self,
+        text: &'t [u8],
+        cells: &[AtomicU64],
+    ) -> Result<(usize, &'t [u8]), Reason> {
+        let mut rest = text;
+        for (found, (cell, is_signed)) in cells.iter().zip(&self.signed).enumerate() {
+            rest = skip_blanks(rest);
+            if let [b'\n', ..] | [] = rest {
+                // Whatever a longer row left here must not be taken for this one's.
+                cells[found..].iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
+                return Ok((found, rest.get(1..).unwrap_or(rest)));
+            }
+            let (value, behind) = if *is_signed { signed(rest) } else { unsigned(rest) }?;
+            if !matches!(behind, [b' ' | b'\t' | b'\n', ..] | []) {
+                return Err(Reason::NotANumber);
+            }
+            cell.store(value, Ordering::Relaxed);
+            rest = behind;
+        }
+        match skip_blanks(rest) {
+            [] => Ok((cells.len(), &[])),
+            [b'\n', next @ ..] => Ok((cells.len(), next)),
+            _ => Err(Reason::SurplusColumns),
+        }
+    }
+
+    /// The cold path: looks up every instance and remembers the lines for the next text.
+    #[cold]
+    fn parse_anew(
+        &mut self,
+        body: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+    ) -> Parsed {
+        self.expected.clear();
+        self.prefixes.clear();
+        self.pass += 1;
+        let first_line = lines(&self.header).count() + 1;
+        let (mut written, mut lost, mut fault) = (0, 0, None);
+        for (index, line) in lines(body).enumerate() {
+            match self.row(line, block, names) {
+                Row::Written => written += 1,
+                Row::Repeated => {}
+                Row::NoRoom => lost += 1,
+                Row::Relayout => return Parsed::Relayout,
+                Row::Bad(reason) => {
+                    fault = fault.or(Some(Fault::at(reason, first_line + index)));
+                }
+            }
+        }
+        match (lost, fault) {
+            (0, Some(fault)) if written == 0 => Parsed::Nothing(fault),
+            (0, fault) => Parsed::Values { count: written, fault },
+            _ => Parsed::Outgrown { written, lost },
+        }
+    }
+
+    fn row(&mut self, line: &[u8], block: &mut Block<'_, '_>, names: &mut dyn Names) -> Row {
+        let instance = match self.grammar.instance(line) {
+            Ok(instance) => instance,
+            Err(reason) => return Row::Bad(reason),
+        };
+        let (prefix, numbers) = line.split_at(instance.prefix_bytes);
+        let Ok(cells) = block.take(self.signed.len() + 1) else { return Row::NoRoom };
+        let columns = match self.numbers(numbers, &cells[1..]) {
+            Ok((found, _)) => self.grammar.columns(found),
+            Err(reason) => Err(reason),
+        };
+        let columns = match columns {
+            Ok(columns) => columns,
+            Err(reason) => {
+                block.give_back(cells.len());
+                return if self.fits_another_layout(numbers) {
+                    Row::Relayout
+                } else {
+                    Row::Bad(reason)
+                };
+            }
+        };
+        let entry = || names.add(instance.identity, instance.name);
+        let known = match self.known.find_or_add(instance.identity, instance.name, entry) {
+            // `seq_file` may repeat a line when a device goes away between two reads.
+            Ok(known) if known.pass == self.pass => {
+                block.give_back(cells.len());
+                return Row::Repeated;
+            }
+            Ok(known) => known,
+            Err(_) => {
+                block.give_back(cells.len());
+                return Row::NoRoom;
+            }
+        };
+        known.pass = self.pass;
+        let row = RowHead { entry: known.entry, columns: columns as u32 };
+        cells[0].store(row.to_word(), Ordering::Relaxed);
+        // Below their capacities, so that nothing allocates; a line that is not remembered is
+        // looked up again the next time.
+        if self.expected.len() < self.expected.capacity()
+            && self.prefixes.capacity() - self.prefixes.len() >= prefix.len()
+        {
+            let prefix_bytes = prefix.len() as u32;
+            self.expected.push(Expected { prefix_bytes, entry: known.entry });
+            self.prefixes.extend_from_slice(prefix);
+        }
+        Row::Written
+    }
+
+    /// Whether numbers that do not fit this layout are sound all the same: more of them than
+    /// there were, or a minus sign where none was.
+    fn fits_another_layout(&self, numbers: &[u8]) -> bool {
+        let mut rest = skip_blanks(numbers);
+        let mut found = 0;
+        let mut differs = false;
+        while !rest.is_empty() {
+            let Ok((_, behind)) = signed(rest).or_else(|_| unsigned(rest)) else { return false };
+            if !matches!(behind, [b' ' | b'\t', ..] | []) {
+                return false;
+            }
+            let is_signed = self.signed.get(found).copied();
+            let fits = if is_signed == Some(true) { signed(rest) } else { unsigned(rest) };
+            differs |= is_signed.is_none() || fits.is_err();
+            found += 1;
+            rest = skip_blanks(behind);
+        }
+        differs && self.grammar.columns(found).is_ok()
+    }
+}
+
+/// What became of one line.
+enum Row {
+    Written,
+    Repeated,
+    NoRoom,
+    Relayout,
+    Bad(Reason),
+}
+
+/// Room for the beginning of a line, on average.
+const PREFIX_ROOM_BYTES: usize = 48;
+
+impl<G: Grammar> Source for Table<G> {
+    #[inline]
+    fn parse(&mut self, text: &[u8], block: &mut Block<'_, '_>, names: &mut dyn Names) -> Parsed {
+        let Some(body) = text.strip_prefix(&self.header[..]) else {
+            return Parsed::Relayout;
+        };
+        if let Some(count) = self.parse_expected(body, block) {
+            return Parsed::Values { count, fault: None };
+        }
+        block.rewind();
+        self.parse_anew(body, block, names)
+    }
+
+    fn begin_segment(&mut self, entries: usize) {
+        self.known.reset(entries);
+        self.expected = Vec::with_capacity(entries);
+        self.prefixes = Vec::with_capacity(entries * PREFIX_ROOM_BYTES);
+    }
+}
