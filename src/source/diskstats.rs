@@ -39,15 +39,15 @@ struct Diskstats;
 
 impl Grammar for Diskstats {
     fn instance<'t>(&self, line: &'t [u8]) -> Result<Instance<'t>, Reason> {
-        let (major, rest) = unsigned(skip_blanks(line))?;
-        let (minor, rest) = unsigned(skip_blanks(rest))?;
+        let (major, rest) = device_number(line)?;
+        let (minor, rest) = device_number(rest)?;
         let (name, rest) = word(skip_blanks(rest));
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(Reason::BadName);
         }
         // The blank behind the name belongs to the prefix: "sda1" must not match "sda".
         let prefix_bytes = line.len() - rest.len() + usize::from(!rest.is_empty());
-        Ok(Instance { identity: major << 32 | (minor & 0xffff_ffff), name, prefix_bytes })
+        Ok(Instance { identity: u64::from(major) << 32 | u64::from(minor), name, prefix_bytes })
     }
 
     fn columns(&self, found: usize) -> Result<usize, Reason> {
@@ -57,6 +57,16 @@ impl Grammar for Diskstats {
             15..17 => Ok(15),
             _ => Ok(found),
         }
+    }
+}
+
+/// Reads a number that has a blank behind it: `0sda` is neither a number nor a name.
+fn device_number(text: &[u8]) -> Result<(u32, &[u8]), Reason> {
+    match unsigned(skip_blanks(text))? {
+        (number, rest @ ([b' ' | b'\t', ..] | [])) => {
+            Ok((number.try_into().map_err(|_| Reason::NumberTooLarge)?, rest))
+        }
+        _ => Err(Reason::NotANumber),
     }
 }
 

@@ -57,10 +57,11 @@ impl Source for Loadavg {
 
 /// The numbers of the one line, and how many there are.
 fn values(text: &[u8]) -> Result<([u64; MAX_VALUES], usize), Fault> {
-    let line = text.strip_suffix(b"\n").unwrap_or(text);
-    if line.is_empty() {
+    if matches!(text, b"" | b"\n") {
         return Err(Fault::at(Reason::Empty, 0));
     }
+    // Without its line feed, the last number may be a part of one.
+    let line = text.strip_suffix(b"\n").ok_or(Fault::at(Reason::MissingColumns, 1))?;
     let mut values = [0; MAX_VALUES];
     let mut rest = line;
     let mut count = 0;

@@ -44,7 +44,9 @@ impl Grammar for Netdev {
     fn instance<'t>(&self, line: &'t [u8]) -> Result<Instance<'t>, Reason> {
         let end = line.iter().rposition(|byte| *byte == b':').ok_or(Reason::BadName)?;
         let name = skip_blanks(&line[..end]);
-        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        // No interface's name has a blank (`dev_valid_name`): that would be two rows on one line.
+        let is_word = word(name).1.is_empty();
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !is_word {
             return Err(Reason::BadName);
         }
         Ok(Instance { identity: 0, name, prefix_bytes: end + 1 })

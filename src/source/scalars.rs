@@ -1,7 +1,7 @@
 //! Files of one named counter per line (`vmstat`, `meminfo`): the parser that their sources
 //! share. Every line's name is compared with the one that stood there when the file was probed.
 
-use super::scan::{lines, signed, skip_blanks, unsigned};
+use super::scan::{lines, signed, skip_blanks, split_unended, unsigned};
 use super::{Names, Parsed, Probed, Source};
 use crate::fault::{Fault, MAX_NAME_BYTES, Reason};
 use crate::record::Block;
@@ -43,7 +43,7 @@ impl Grammar {
     fn split(self, line: &[u8]) -> Result<Parts<'_>, Reason> {
         let end = line.iter().position(|byte| *byte == self.separator).ok_or(Reason::NotANumber)?;
         let (key, rest) = line.split_at(end + 1);
-        if end == 0 || key.len() > MAX_NAME_BYTES {
+        if end == 0 || end > MAX_NAME_BYTES {
             return Err(Reason::BadName);
         }
         let number = skip_blanks(rest);
@@ -61,7 +61,8 @@ impl Grammar {
         let mut scalars = Scalars { grammar: self, keys: Vec::new(), lines: Vec::new() };
         let mut fields = Vec::new();
         let mut seen = HashSet::new();
-        for (index, line) in lines(text).enumerate() {
+        let (whole, cut) = split_unended(text);
+        for (index, line) in lines(whole).enumerate() {
             let parts = self.split(line).map_err(|reason| Fault::at(reason, index + 1))?;
             if !seen.insert(parts.key) {
                 return Err(Fault::at(Reason::DuplicateName, index + 1));
@@ -71,9 +72,12 @@ impl Grammar {
             let name = String::from_utf8_lossy(&parts.key[..parts.key.len() - 1]);
             fields.push(Field::new(&name, kind));
             scalars.keys.extend_from_slice(parts.key);
-            // Bounded by MAX_NAME_BYTES.
+            // Bounded by MAX_NAME_BYTES and the separator.
             let key_bytes = parts.key.len() as u8;
             scalars.lines.push(Line { key_bytes, signed, unit: parts.unit });
+        }
+        if !cut.is_empty() {
+            return Err(Fault::at(Reason::MissingColumns, fields.len() + 1));
         }
         if fields.is_empty() {
             return Err(Fault::at(Reason::Empty, 0));
@@ -87,13 +91,18 @@ impl Scalars {
     #[cold]
     fn differs(&self, text: &[u8]) -> Parsed {
         let mut count = 0;
-        for line in lines(text) {
+        let (whole, cut) = split_unended(text);
+        for line in lines(whole) {
             count += 1;
             if let Err(reason) = self.grammar.split(line) {
                 return Parsed::Nothing(Fault::at(reason, count));
             }
         }
-        if count == 0 { Parsed::Nothing(Fault::at(Reason::Empty, 0)) } else { Parsed::Relayout }
+        match (cut, count) {
+            ([], 0) => Parsed::Nothing(Fault::at(Reason::Empty, 0)),
+            ([], _) => Parsed::Relayout,
+            _ => Parsed::Nothing(Fault::at(Reason::MissingColumns, count + 1)),
+        }
     }
 }
 
@@ -114,12 +123,8 @@ impl Source for Scalars {
             let scanned = if line.signed { signed(number) } else { unsigned(number) };
             let Ok((value, behind)) = scanned else { return self.differs(text) };
             let end: &[u8] = if line.unit { b" kB\n" } else { b"\n" };
-            rest = match behind.strip_prefix(end) {
-                Some(next) => next,
-                // A file of somebody else's making whose last line has no line feed.
-                None if behind.len() + 1 == end.len() && end.starts_with(behind) => b"",
-                None => return self.differs(text),
-            };
+            let Some(next) = behind.strip_prefix(end) else { return self.differs(text) };
+            rest = next;
             cell.store(value, Ordering::Relaxed);
         }
         if !rest.is_empty() {

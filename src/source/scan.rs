@@ -93,6 +93,13 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').filter(move |_| !nothing)
 }
 
+/// The lines that have their line feed, and what follows the last one. The kernel ends each line
+/// with one: what follows was cut, and its last number may be a part of one.
+pub fn split_unended(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    text.split_at(end)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -131,6 +138,16 @@ mod tests {
         assert_eq!(collect(b"a\nb"), [b"a", b"b"]);
         assert_eq!(collect(b"a\n\nb\n").len(), 3);
         assert!(collect(b"").is_empty() && collect(b"\n").is_empty());
+    }
+
+    #[test]
+    fn what_follows_the_last_line_feed_is_set_apart() {
+        for (text, whole, rest) in
+            [("", "", ""), ("a", "", "a"), ("a\n", "a\n", ""), ("a\n\nb", "a\n\n", "b")]
+        {
+            let (found, behind) = split_unended(text.as_bytes());
+            assert_eq!((found, behind), (whole.as_bytes(), rest.as_bytes()));
+        }
     }
 
     proptest! {

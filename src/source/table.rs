@@ -6,7 +6,7 @@
 //! told apart there, and nothing is attributed by position.
 
 use super::known::Known;
-use super::scan::{lines, signed, skip_blanks, unsigned};
+use super::scan::{lines, signed, skip_blanks, split_unended, unsigned};
 use super::{Names, Parsed, Source};
 use crate::fault::{Fault, Reason};
 use crate::record::{Block, RowHead};
@@ -59,11 +59,13 @@ pub(super) struct Survey {
 /// Reads all rows for a probe; at least `columns` columns.
 pub(super) fn survey(grammar: &impl Grammar, body: &[u8], columns: usize) -> Survey {
     let mut survey = Survey { rows: 0, signed: vec![false; columns] };
-    for line in lines(body) {
+    for line in lines(split_unended(body).0) {
         let Ok(instance) = grammar.instance(line) else { continue };
         let mut rest = skip_blanks(&line[instance.prefix_bytes..]);
         let mut negative = Vec::new();
-        while let Ok((_, behind)) = signed(rest).or_else(|_| unsigned(rest)) {
+        while let Ok((_, behind @ ([b' ' | b'\t', ..] | []))) =
+            signed(rest).or_else(|_| unsigned(rest))
+        {
             negative.push(rest.starts_with(b"-"));
             rest = skip_blanks(behind);
         }
@@ -93,6 +95,7 @@ impl<G: Grammar> Table<G> {
     }
 
     /// The hot path: every line is the one that was expected. `None` at the first that is not.
+    /// The last line must have its line feed.
     #[inline]
     fn parse_expected(&self, body: &[u8], block: &mut Block<'_, '_>) -> Option<usize> {
         let (mut rest, mut prefixes) = (body, &self.prefixes[..]);
@@ -152,7 +155,8 @@ impl<G: Grammar> Table<G> {
         self.pass += 1;
         let first_line = lines(&self.header).count() + 1;
         let (mut written, mut lost, mut fault) = (0, 0, None);
-        for (index, line) in lines(body).enumerate() {
+        let (whole, cut) = split_unended(body);
+        for (index, line) in lines(whole).enumerate() {
             match self.row(line, block, names) {
                 Row::Written => written += 1,
                 Row::Repeated => {}
@@ -162,6 +166,10 @@ impl<G: Grammar> Table<G> {
                     fault = fault.or(Some(Fault::at(reason, first_line + index)));
                 }
             }
+        }
+        if !cut.is_empty() {
+            let line = first_line + lines(whole).count();
+            fault = fault.or(Some(Fault::at(Reason::MissingColumns, line)));
         }
         match (lost, fault) {
             (0, Some(fault)) if written == 0 => Parsed::Nothing(fault),
@@ -221,7 +229,8 @@ impl<G: Grammar> Table<G> {
     }
 
     /// Whether numbers that do not fit this layout are sound all the same: more of them than
-    /// there were, or a minus sign where none was.
+    /// there were, or a minus sign where none was. Not one that is too large for a signed column:
+    /// while another row has a minus sign there, no layout holds both.
     fn fits_another_layout(&self, numbers: &[u8]) -> bool {
         let mut rest = skip_blanks(numbers);
         let mut found = 0;
@@ -231,9 +240,10 @@ impl<G: Grammar> Table<G> {
             if !matches!(behind, [b' ' | b'\t', ..] | []) {
                 return false;
             }
-            let is_signed = self.signed.get(found).copied();
-            let fits = if is_signed == Some(true) { signed(rest) } else { unsigned(rest) };
-            differs |= is_signed.is_none() || fits.is_err();
+            differs |= match self.signed.get(found) {
+                Some(is_signed) => !is_signed && rest.starts_with(b"-"),
+                None => true,
+            };
             found += 1;
             rest = skip_blanks(behind);
         }
@@ -259,7 +269,9 @@ impl<G: Grammar> Source for Table<G> {
         let Some(body) = text.strip_prefix(&self.header[..]) else {
             return Parsed::Relayout;
         };
-        if let Some(count) = self.parse_expected(body, block) {
+        if matches!(body, [.., b'\n'] | [])
+            && let Some(count) = self.parse_expected(body, block)
+        {
             return Parsed::Values { count, fault: None };
         }
         block.rewind();
