@@ -33,6 +33,17 @@ pub fn allocate(path: &Path, bytes: Bytes) -> io::Result<File> {
     }
 }
 
+/// Gives the blocks from `from` to `end` back to the file system, where it can: they read as
+/// zeros then. For the slots of a segment that no record will ever be written to.
+pub fn punch(file: &File, from: Bytes, end: Bytes) {
+    use rustix::fs::FallocateFlags as Flags;
+    if from < end {
+        // Only a courtesy: where it is not supported the blocks stay.
+        let flags = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(file, flags, from.0, end.0 - from.0);
+    }
+}
+
 fn fill(file: &File, bytes: Bytes) -> io::Result<()> {
     // Tells a full disk at once where the file system can; writing is what counts everywhere.
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes.0) {

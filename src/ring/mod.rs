@@ -16,7 +16,7 @@ mod models;
 mod tests;
 
 pub use dictionary::Entry;
-pub use file::allocate;
+pub use file::{allocate, punch};
 pub use header::description_check;
 pub use header::{BadHeader, FIELDS, Header, MAX_INTERVAL_NS, MAX_SEGMENTS, MIN_INTERVAL_NS};
 pub use layout::{BadLayout, FORMAT_VERSION, Layout, MAX_ENTRIES, MAX_SLOT_WORDS};
@@ -25,4 +25,5 @@ pub use reader::{ReadAt, Ring, RingError, Scan};
 pub use slot::SlotState;
 pub use writer::{RingWriter, Segment};
 
+pub(crate) use layout::SLOT_HEAD_WORDS;
 pub(crate) use slot::judge;

@@ -6,11 +6,14 @@ use super::dictionary::{self, Entry};
 use super::header::{self, BadHeader, Header};
 use super::layout::{ENTRY_WORDS, HEADER_BYTES, HEADER_WORDS, SLOT_HEAD_WORDS};
 use super::slot::{self, SlotState};
+use super::writer::Segment;
+use crate::sync::Ordering;
 use crate::units::{Seq, Slot};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the bytes of a ring come from.
 pub trait ReadAt: Send + Sync {
@@ -42,6 +45,25 @@ impl ReadAt for Vec<u8> {
         let count = bytes.len().min(self.len() - start);
         bytes[..count].copy_from_slice(&self[start..start + count]);
         Ok(count)
+    }
+}
+
+/// A segment in the memory of this process; offsets and lengths are of whole words.
+impl ReadAt for Arc<Segment> {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let start = usize::try_from(offset / 8).unwrap_or(usize::MAX);
+        let words = self.words().get(start..).unwrap_or_default();
+        let (chunks, rest) = bytes.as_chunks_mut::<8>();
+        let mut done = 0;
+        for (chunk, word) in chunks.iter_mut().zip(words) {
+            *chunk = word.load(Ordering::Relaxed).to_ne_bytes();
+            done += 8;
+        }
+        if let Some(word) = words.get(done / 8) {
+            rest.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..rest.len()]);
+            done += rest.len();
+        }
+        Ok(done)
     }
 }
 

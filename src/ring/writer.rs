@@ -8,6 +8,7 @@ use super::slot::SlotWriter;
 use super::{dictionary, slot};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// The memory of one segment with its geometry: what its writer and, in the same process, its
@@ -63,6 +64,11 @@ impl Segment {
         self.map.is_locked()
     }
 
+    /// All words.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.map.words()
+    }
+
     /// The words before the slots: header, description and dictionary.
     pub(crate) fn prefix(&self) -> &[AtomicU64] {
         &self.map.words()[..index(self.header.layout.slots_offset)]
@@ -90,14 +96,14 @@ impl Segment {
 pub struct RingWriter {
     segment: Arc<Segment>,
     seed: u64,
-    entries_used: u32,
+    entries_used: Cell<u32>,
 }
 
 impl RingWriter {
     /// The writer of a segment that was just [created](Segment::create).
     pub fn new(segment: Arc<Segment>) -> Self {
         let seed = segment.header.seed();
-        RingWriter { segment, seed, entries_used: 0 }
+        RingWriter { segment, seed, entries_used: Cell::new(0) }
     }
 
     /// The segment.
@@ -113,14 +119,14 @@ impl RingWriter {
     }
 
     /// Adds an instance to the dictionary and returns its entry; `None` if the dictionary is full.
-    pub fn add_entry(&mut self, source: u32, identity: u64, seq: Seq, name: &[u8]) -> Option<u32> {
-        let entry = self.entries_used;
+    pub fn add_entry(&self, source: u32, identity: u64, seq: Seq, name: &[u8]) -> Option<u32> {
+        let entry = self.entries_used.get();
         if u64::from(entry) >= self.segment.header.layout.entries {
             return None;
         }
         let words = self.segment.entry(entry);
         dictionary::write(words, entry, self.seed, (source, identity, seq), name);
-        self.entries_used += 1;
+        self.entries_used.set(entry + 1);
         Some(entry)
     }
 }

@@ -1,0 +1,32 @@
+//! The subcommands, one file each, and what they share: how they speak and how they end.
+
+mod args;
+mod child;
+mod decode;
+mod info;
+mod record;
+mod recover;
+mod run;
+mod signals;
+mod term;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// A run failed: files could not be written, a ring could not be read.
+const FAILED: u8 = 1;
+/// The command line asks for what cannot be.
+const USAGE: u8 = 2;
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let status = match Cli::parse().command {
+        Command::Run(args) => run::main(&args),
+        Command::Record(args) => record::main(&args),
+        Command::Decode(args) => decode::main(&args),
+        Command::Info(args) => info::main(&args),
+        Command::Recover(args) => recover::main(&args),
+    };
+    ExitCode::from(status)
+}

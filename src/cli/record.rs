@@ -1,0 +1,99 @@
+//! `ringstat record`: record until the time is up or a signal comes.
+
+use super::args::RecordArgs;
+use super::run::{announce, write};
+use super::term::{self, Progress, Volume, count};
+use super::{FAILED, USAGE, signals};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use ringstat::{Ended, Recorder};
+use std::time::{Duration, Instant};
+
+/// How often the progress line changes.
+const REFRESH: Duration = Duration::from_secs(1);
+
+pub fn main(args: &RecordArgs) -> u8 {
+    let volume = Volume::of(args.options.verbose, args.options.quiet);
+    let mut builder = args.options.builder();
+    if let Some(duration) = args.duration {
+        builder = builder.expected_duration(duration);
+    }
+    let mut recorder = match builder.build() {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            term::error(error);
+            return USAGE;
+        }
+    };
+    // The first signal stops the recording; another one, while files are written, ends ringstat.
+    let (heard, stop) = bounded(1);
+    let listening = signals::listen(&signals::ENDING, move |signal| {
+        if heard.try_send(()).is_err() {
+            term::warn("interrupted: `ringstat recover` will write the files");
+            std::process::exit(128 + signal.number);
+        }
+    });
+    if let Err(error) = listening {
+        term::error(format_args!("cannot listen for the signal that stops the recording: {error}"));
+        return FAILED;
+    }
+    let since = Instant::now();
+    if args.options.skip_timeseries {
+        wait(&stop, args.duration, |_| {});
+        let ended = Ended { runtime_seconds: since.elapsed().as_secs_f64(), exit_status: None };
+        return match recorder.write_metadata_only(ended, &[]) {
+            Ok(files) => {
+                volume.files(&files);
+                0
+            }
+            Err(error) => {
+                term::error(error);
+                FAILED
+            }
+        };
+    }
+    match recorder.start() {
+        Ok(info) => announce(info, volume),
+        Err(error) => {
+            term::error(error);
+            return FAILED;
+        }
+    }
+    let mut progress = Progress::new("recording", volume);
+    wait(&stop, args.duration, |elapsed| progress.line(line(&recorder, elapsed)));
+    drop(progress);
+    match recorder.stop() {
+        Ok(recording) => write(&recording, volume),
+        Err(error) => {
+            term::error(error);
+            FAILED
+        }
+    }
+}
+
+/// Waits for the signal or the end of the time; tells `every` second how long it has been.
+fn wait(stop: &Receiver<()>, duration: Option<Duration>, mut every: impl FnMut(Duration)) {
+    let since = Instant::now();
+    loop {
+        let left = match duration {
+            Some(duration) => duration.saturating_sub(since.elapsed()),
+            None => Duration::MAX,
+        };
+        if left.is_zero() {
+            return;
+        }
+        match stop.recv_timeout(left.min(REFRESH)) {
+            Err(RecvTimeoutError::Timeout) => every(since.elapsed()),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn line(recorder: &Recorder, elapsed: Duration) -> String {
+    let (taken, missed) = recorder.progress();
+    format!(
+        "recording for {} s: {}, {} missed; Ctrl-C to stop",
+        elapsed.as_secs(),
+        count(taken, "sample", "samples"),
+        count(missed, "tick", "ticks")
+    )
+}

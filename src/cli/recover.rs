@@ -1,0 +1,119 @@
+//! `ringstat recover`: what dead runs left behind, and the files that they owed.
+
+use super::FAILED;
+use super::args::RecoverArgs;
+use super::decode::store;
+use super::term::{self, Progress, Volume, count};
+use ringstat::{FoundRun, LocateError, Located, RunState, Store};
+use std::io::Write;
+
+pub fn main(args: &RecoverArgs) -> u8 {
+    let store = store(&args.places);
+    let runs = match wanted(&store, &args.runs) {
+        Ok(runs) => runs,
+        Err(error) => {
+            term::error(error);
+            return FAILED;
+        }
+    };
+    if args.list {
+        list(&runs);
+        return 0;
+    }
+    let mut status = 0;
+    let mut owing = 0;
+    for run in &runs {
+        match run.state {
+            RunState::Owing => {
+                owing += 1;
+                status = status.max(recover(args, run));
+            }
+            RunState::Recording if !args.runs.is_empty() => {
+                term::error(format_args!("run {} is still recording", run.run_id));
+                status = FAILED;
+            }
+            RunState::Kept if !args.runs.is_empty() => {
+                term::error(format_args!(
+                    "run {} owes nothing; its rings were kept, see ringstat decode",
+                    run.run_id
+                ));
+            }
+            RunState::Recording | RunState::Kept => {}
+        }
+    }
+    if owing == 0 && args.runs.is_empty() {
+        Volume::Normal.say("no run owes any files");
+    }
+    status
+}
+
+fn wanted(store: &Store, names: &[String]) -> Result<Vec<FoundRun>, LocateError> {
+    if names.is_empty() {
+        return Ok(store.runs());
+    }
+    names
+        .iter()
+        .map(|name| match store.locate(name)? {
+            Located::Run(run) => Ok(*run),
+            Located::File(_) => Err(LocateError::Unknown(name.clone())),
+        })
+        .collect()
+}
+
+fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
+    let volume = Volume::Normal;
+    let mut progress = Progress::new("writing samples", volume);
+    let mut samples = 0;
+    let result = run.recover(args.output.as_deref(), &mut |done, total| {
+        samples = total;
+        progress.set(done, total);
+    });
+    drop(progress);
+    match result {
+        Ok(Some(files)) => {
+            volume.say(format_args!(
+                "recovered run {}: {}",
+                run.run_id,
+                count(samples, "sample", "samples")
+            ));
+            volume.files(&files);
+            0
+        }
+        Ok(None) => {
+            volume.say(format_args!("run {} had nothing left to write", run.run_id));
+            0
+        }
+        Err(error) => {
+            term::error(format_args!("cannot recover run {}: {error}", run.run_id));
+            for dir in &run.dirs {
+                term::error(format_args!("its rings stay in {}", dir.display()));
+            }
+            FAILED
+        }
+    }
+}
+
+fn list(runs: &[FoundRun]) {
+    let mut out = std::io::stdout().lock();
+    let mut row = |cells: [&str; 5]| {
+        let [run, state, samples, kind, place] = cells;
+        // A reader that has seen enough is no error.
+        let _ = writeln!(out, "{run:<36}  {state:<9}  {samples:>8}  {kind:<16}  {place}");
+    };
+    row(["RUN", "STATE", "SAMPLES", "TYPE", "RINGS"]);
+    for run in runs {
+        let state = match run.state {
+            RunState::Recording => "recording",
+            RunState::Owing => "owing",
+            RunState::Kept => "kept",
+        };
+        let decoder = run.decoder();
+        let samples = match &decoder {
+            Ok(decoder) => decoder.summary().samples_kept.to_string(),
+            Err(_) => "?".to_owned(),
+        };
+        let kind = run.manifest.as_ref().map_or("?", |manifest| manifest.benchmark_type.as_str());
+        let places: Vec<String> = run.dirs.iter().map(|dir| dir.display().to_string()).collect();
+        row([&run.run_id.to_string(), state, &samples, kind, &places.join(" ")]);
+    }
+}

@@ -1,0 +1,145 @@
+//! `ringstat run`: record while a command runs, and exit as it exits.
+
+use super::args::RunArgs;
+use super::child::{NotStarted, Wrapped};
+use super::term::{self, Progress, Volume, count};
+use super::{FAILED, USAGE};
+use ringstat::{Ended, FinishError, Recording, RunInfo};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub fn main(args: &RunArgs) -> u8 {
+    let volume = Volume::of(args.options.verbose, args.options.quiet);
+    let mut builder = args.options.builder().command(&args.command);
+    if args.options.benchmark_type.is_none() {
+        builder = builder.benchmark_type(&type_of(&args.command));
+    }
+    let mut recorder = match builder.build() {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            term::error(error);
+            return USAGE;
+        }
+    };
+    let mut warnings = Vec::new();
+    if !args.options.skip_timeseries {
+        match recorder.start() {
+            Ok(info) => announce(info, volume),
+            // The benchmark comes first: it runs, recorded or not.
+            Err(error) => {
+                term::warn(format_args!("nothing is recorded: {error}"));
+                warnings.push(format!("nothing was recorded: {error}"));
+            }
+        }
+    }
+    let since = Instant::now();
+    let command = match Wrapped::start(&args.command) {
+        Ok(command) => command,
+        Err(NotStarted { status, sentence }) => {
+            if let Ok(recording) = recorder.stop() {
+                recording.discard();
+            }
+            term::error(sentence);
+            return status;
+        }
+    };
+    let status = command.wait();
+    let runtime = since.elapsed();
+    match recorder.stop() {
+        Ok(recording) => {
+            recording.set_ended(runtime, Some(status.into()));
+            write(&recording, volume);
+        }
+        Err(_) => {
+            let ended =
+                Ended { runtime_seconds: runtime.as_secs_f64(), exit_status: Some(status.into()) };
+            match recorder.write_metadata_only(ended, &warnings) {
+                Ok(files) => volume.files(&files),
+                Err(error) => term::error(error),
+            }
+        }
+    }
+    status
+}
+
+/// Says what a run began as.
+pub fn announce(info: &RunInfo, volume: Volume) {
+    info.notes.iter().for_each(term::warn);
+    let shown = |dir: &Option<PathBuf>, none: &str| {
+        dir.as_ref().map_or(none.to_owned(), |dir| dir.display().to_string())
+    };
+    volume.detail(format_args!("run {}", info.run_id));
+    volume.detail(format_args!("ring {}", shown(&info.ring_dir, "in private memory")));
+    volume.detail(format_args!("mirror {}", shown(&info.mirror_dir, "none")));
+    volume.detail(format_args!(
+        "sampler: policy {}, nice {}, CPU {}, timer slack {} ns",
+        info.thread.policy,
+        info.thread.nice,
+        info.thread.cpu.map_or("any".to_owned(), |cpu| cpu.to_string()),
+        info.thread.timer_slack_ns
+    ));
+}
+
+/// Writes the files of a recording and says where they are; the exit status of doing so.
+pub fn write(recording: &Recording, volume: Volume) -> u8 {
+    let mut progress = Progress::new("writing samples", volume);
+    let result = recording.write_files(&mut |done, total| progress.set(done, total));
+    drop(progress);
+    match result {
+        Ok(files) => {
+            recording.warnings().iter().for_each(|warning| volume.detail(warning));
+            if let Ok(summary) = recording.summary() {
+                volume.say(format_args!(
+                    "{}, {} missed{}",
+                    count(summary.samples_kept, "sample", "samples"),
+                    count(summary.ticks_missed, "tick", "ticks"),
+                    overwritten(summary.samples_overwritten)
+                ));
+            }
+            volume.files(&files);
+            for dir in recording.ring_dirs() {
+                volume.say(format_args!("ring kept in {}", dir.display()));
+            }
+            0
+        }
+        Err(error) => {
+            failed(recording, &error);
+            FAILED
+        }
+    }
+}
+
+fn overwritten(samples: u64) -> String {
+    match samples {
+        0 => String::new(),
+        samples => format!(
+            ", {} beyond --max-samples overwritten",
+            count(samples, "older sample", "older samples")
+        ),
+    }
+}
+
+/// The files could not be written: says where the samples are.
+fn failed(recording: &Recording, error: &FinishError) {
+    term::error(error);
+    let dirs = recording.ring_dirs();
+    if dirs.is_empty() {
+        term::error("the samples were in private memory alone, and are lost");
+        return;
+    }
+    let places: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    term::error(format_args!(
+        "the samples are safe in {}; make room and run: ringstat recover {}",
+        places.join(" and "),
+        recording.run_id()
+    ));
+}
+
+/// The command's own file name, as far as it fits.
+fn type_of(command: &[String]) -> String {
+    let name = command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let name: String =
+        name.to_string_lossy().chars().map(|c| if fits(c) { c } else { '_' }).take(100).collect();
+    if name.is_empty() { "run".to_owned() } else { name }
+}

@@ -1,0 +1,61 @@
+//! Signals that reach ringstat, told apart by who sent them: the terminal, which the command hears
+//! as well, or a process that meant ringstat alone.
+
+use rustix::process::{Pid, getpgid, getpgrp};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::iterator::exfiltrator::origin::Origin;
+use signal_hook::low_level::siginfo::{Cause, Sent};
+use std::io;
+
+/// What ends a recording without a command.
+pub const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+/// What a command is to hear.
+pub const FORWARDED: [i32; 6] = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
+
+/// One signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal {
+    pub number: i32,
+    /// The command has not heard it: it was sent to ringstat alone, as far as can be told.
+    pub for_us_alone: bool,
+}
+
+/// Calls `heard` for each of `signals`, on a thread of its own, until the process ends. Those that
+/// were ignored when ringstat was started (`nohup`, a shell's background job) stay ignored, by
+/// ringstat and by its command.
+pub fn listen(signals: &[i32], heard: impl Fn(Signal) + Send + 'static) -> io::Result<()> {
+    let ignored = ignored();
+    let wanted: Vec<i32> =
+        signals.iter().copied().filter(|number| ignored & (1 << (number - 1)) == 0).collect();
+    let mut queue = SignalsInfo::<WithOrigin>::new(wanted)?;
+    std::thread::Builder::new().name("rs-signals".to_owned()).spawn(move || {
+        for origin in &mut queue {
+            heard(Signal { number: origin.signal, for_us_alone: is_for_us_alone(&origin) });
+        }
+    })?;
+    Ok(())
+}
+
+/// The terminal's signals come from the kernel, and go to the whole foreground process group, the
+/// command included. A process of our own group that interrupts or quits (`timeout` does) sends
+/// the signal to the group too. Everything else was meant for ringstat.
+fn is_for_us_alone(origin: &Origin) -> bool {
+    match (origin.cause, origin.signal) {
+        (Cause::Sent(Sent::User | Sent::Queue | Sent::TKill), SIGINT | SIGQUIT) => {
+            let sender = origin.process.and_then(|process| Pid::from_raw(process.pid));
+            let group = sender.and_then(|sender| getpgid(Some(sender)).ok());
+            group != Some(getpgrp())
+        }
+        (Cause::Sent(_), _) => true,
+        _ => false,
+    }
+}
+
+/// The set of ignored signals, from `/proc/self/status` (proc(5), `SigIgn`).
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}

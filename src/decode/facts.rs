@@ -1,0 +1,140 @@
+//! What the output says beyond the format: per run and host, what was taken, missed and lost, how
+//! the sampler ran, and what recording cost. Types alone; `survey` fills them.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+/// The key `ringstat` of the time-series file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Version of the program that wrote the file.
+    pub version: String,
+    /// Format version of the ring that it was decoded from.
+    pub ring_format: u64,
+    /// The run.
+    pub run_id: String,
+    /// By host, as in `samples_by_host`.
+    pub hosts: IndexMap<String, HostSummary>,
+}
+
+/// One host's recording.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostSummary {
+    /// What the host calls itself.
+    pub hostname: String,
+    /// Samples that were taken, as far as the newest one that is left tells.
+    pub samples_taken: u64,
+    /// Samples in this file.
+    pub samples_kept: u64,
+    /// Samples that gave way to newer ones.
+    pub samples_overwritten: u64,
+    /// Samples that should be there and do not verify.
+    pub samples_lost: u64,
+    /// Slots of the rings whose words do not verify.
+    pub slots_torn: u64,
+    /// Ticks from the start to the newest sample.
+    pub ticks_elapsed: u64,
+    /// Those without a sample.
+    pub ticks_missed: u64,
+    /// Records whose tick, number and missed ticks do not add up; 0 unless there is a bug.
+    pub ticks_inconsistent: u64,
+    /// Whether the run was stopped, and did not just end.
+    pub ended_cleanly: bool,
+    /// How many times ticks are missing between two samples of this file.
+    pub gaps_total: u64,
+    /// The first of them.
+    pub gaps: Vec<Gap>,
+    /// Ring files that the run has had.
+    pub segments: u64,
+    /// Samples with an error, by source.
+    pub errors: IndexMap<String, u64>,
+    /// The sampler's thread.
+    pub sampler: SamplerSummary,
+    /// What recording cost.
+    pub cost: Cost,
+    /// Devices and interfaces by source, each with the ticks between which it was there.
+    pub instances: IndexMap<String, Vec<InstanceSummary>>,
+    /// What could not be had, and what went wrong.
+    pub notes: Vec<String>,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// Kernel release.
+    pub kernel: String,
+}
+
+/// Ticks without a sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first one.
+    pub first_tick: u64,
+    /// How many.
+    pub ticks: u64,
+}
+
+/// How the sampler's thread was run, as it was in force.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplerSummary {
+    /// Scheduling policy.
+    pub policy: String,
+    /// Nice value.
+    pub nice: i32,
+    /// CPU that it was pinned to, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<usize>,
+    /// Timer slack.
+    pub timer_slack_ns: u64,
+    /// Whether the ring's memory was locked.
+    pub memory_locked: bool,
+    /// What the ring lay in.
+    pub storage: String,
+    /// The mirror's file, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    /// Time between two syncs of the mirror.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync_interval_seconds: Option<f64>,
+}
+
+/// What recording cost, over the samples of this file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// CPU time of the sampler's thread between the first and the last of them.
+    pub cpu_us: f64,
+    /// The same per sample.
+    pub cpu_us_per_sample: f64,
+    /// The same as a share of one CPU, %.
+    pub cpu_percent: f64,
+    /// From the first read to the last of a sample.
+    pub window_us: Spread,
+    /// From the deadline to the first read.
+    pub lateness_us: Spread,
+}
+
+/// How a figure spreads; percentiles are accurate to 1 %, the maximum is exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Spread {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+/// One device or interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceSummary {
+    /// As the kernel prints it.
+    pub name: String,
+    /// Major number of a block device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub major: Option<u32>,
+    /// Minor number of a block device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minor: Option<u32>,
+    /// The first tick of this file that has it.
+    pub first_tick: u64,
+    /// The last.
+    pub last_tick: u64,
+}

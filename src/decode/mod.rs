@@ -1,0 +1,89 @@
+//! From rings to what people read. Works on rings alone, wherever they were recorded: it knows no
+//! source, no sampler, and no `/proc`.
+
+mod facts;
+mod json;
+pub mod metadata;
+mod rings;
+mod sample;
+mod survey;
+mod timeseries;
+
+pub use facts::{Cost, Gap, HostSummary, InstanceSummary, RunSummary, SamplerSummary, Spread};
+pub use json::{Layout, Written};
+pub use rings::{DecodeError, Rings, snapshot};
+pub use timeseries::{
+    Collection, Counter, DiskStats, LoadAvg, NetDev, TimeSeriesData, TimeSeriesSample,
+};
+
+use crate::description::Description;
+use crate::ring::{Header, Ring};
+use std::io::Write;
+use survey::Survey;
+
+/// The recording of one run on one host, read from its rings.
+pub struct Decoder {
+    rings: Rings,
+    survey: Survey,
+}
+
+impl Decoder {
+    /// Reads all records once, to know what there is. `rings` are those of one run, in any order,
+    /// mirrors among them; those that a recorder may still be writing come from [`snapshot`].
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn new(rings: Vec<Ring>) -> Result<Decoder, DecodeError> {
+        let mut rings = Rings::new(rings)?;
+        let survey = Survey::of(&mut rings)?;
+        Ok(Decoder { rings, survey })
+    }
+
+    /// What was taken, missed and lost, and what it cost.
+    pub fn summary(&self) -> &HostSummary {
+        &self.survey.summary
+    }
+
+    /// What the oldest ring's header says.
+    pub fn header(&self) -> &Header {
+        self.rings.header()
+    }
+
+    /// What the oldest ring says in words.
+    pub fn description(&self) -> &Description {
+        self.rings.description()
+    }
+
+    /// From the start to the last sample, by the monotonic clock, ns.
+    pub fn duration_ns(&self) -> u64 {
+        self.survey.duration_ns
+    }
+
+    /// What [`write_json`](Self::write_json) will say that it has written.
+    pub fn outline(&self) -> Written {
+        json::outline(&self.rings, &self.survey)
+    }
+
+    /// Writes the time series as JSON. `progress` hears how many samples are done, and of how many.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; what was written until then is not a whole file.
+    pub fn write_json(
+        &mut self,
+        layout: Layout,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Written, DecodeError> {
+        json::write(&mut self.rings, &self.survey, layout, out, progress)
+    }
+
+    /// The whole time series in memory: convenient, and as large as it is long.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn data(&mut self) -> Result<TimeSeriesData, DecodeError> {
+        let mut json = Vec::new();
+        self.write_json(Layout::Compact, &mut json, &mut |_, _| {})?;
+        serde_json::from_slice(&json).map_err(|error| DecodeError::Write(error.into()))
+    }
+}

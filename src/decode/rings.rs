@@ -1,0 +1,255 @@
+//! The rings of one run as one sequence of records: segments behind each other, ring and mirror
+//! laid over each other, the newest `max_samples` and no more. Reads and verifies; says nothing
+//! about what the records mean.
+
+use crate::description::Description;
+use crate::record::RecordView;
+use crate::ring::{Entry, Header, Ring, RingError, Scan};
+use crate::units::Seq;
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Why rings cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// One of them cannot be read.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// There are none.
+    #[error("there is no ring to decode")]
+    NoRings,
+    /// They do not belong together.
+    #[error(
+        "{} belongs to another run ({found}) than the rings before it ({expected}); decode them \
+         one by one",
+        path.display()
+    )]
+    OtherRun {
+        /// The ring.
+        path: PathBuf,
+        /// Its run.
+        found: String,
+        /// The others'.
+        expected: String,
+    },
+    /// A ring changed between counting and writing.
+    #[error("the rings of run {run} changed while they were read; try again")]
+    Changed {
+        /// The run.
+        run: String,
+    },
+    /// A live ring could not be copied.
+    #[error("cannot copy the live ring {} to a temporary file: {source}", path.display())]
+    Snapshot {
+        /// The ring.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The output could not be written.
+    #[error("cannot write the output: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// A segment in one or two copies.
+pub(super) struct Segment {
+    copies: Vec<Ring>,
+    pub(super) description: Description,
+    names: HashMap<u32, Option<Entry>>,
+    /// Records that this segment may have.
+    seqs: Range<u64>,
+}
+
+/// All rings of one run.
+pub struct Rings {
+    pub(super) segments: Vec<Segment>,
+    /// Records that may be there: the newest `max_samples`.
+    pub(super) seqs: Range<u64>,
+    /// Slots that do not verify, in the copy of each segment that has the fewest.
+    pub(super) torn: u64,
+}
+
+/// Opens a ring file that its recorder may be writing: what it holds now is copied to a file
+/// without a name, and that is what is decoded.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
+    let failed = |source| DecodeError::Snapshot { path: path.to_owned(), source };
+    let mut live = File::open(path).map_err(failed)?;
+    let mut copy = tempfile::tempfile().map_err(failed)?;
+    std::io::copy(&mut live, &mut copy).map_err(failed)?;
+    Ok(Ring::new(Box::new(copy), path)?)
+}
+
+impl Rings {
+    /// Puts the rings of one run together. A ring whose description cannot be understood is left
+    /// out if another copy of its segment can.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn new(rings: Vec<Ring>) -> Result<Rings, DecodeError> {
+        let run_id = rings.first().ok_or(DecodeError::NoRings)?.header().run_id;
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut refused = None;
+        for ring in rings {
+            if ring.header().run_id != run_id {
+                return Err(DecodeError::OtherRun {
+                    path: ring.path().to_owned(),
+                    found: ring.header().run_id.to_string(),
+                    expected: run_id.to_string(),
+                });
+            }
+            let number = ring.header().segment;
+            if let Some(segment) = segments.iter_mut().find(|other| other.number() == number) {
+                segment.copies.push(ring);
+                continue;
+            }
+            match serde_json::from_slice(ring.description()) {
+                Ok(description) => segments.push(Segment {
+                    copies: vec![ring],
+                    description,
+                    names: HashMap::new(),
+                    seqs: 0..0,
+                }),
+                Err(error) => {
+                    let (path, what) = (ring.path().to_owned(), error.to_string());
+                    refused = Some(RingError::Description { path, what });
+                }
+            }
+        }
+        if let (true, Some(error)) = (segments.is_empty(), refused) {
+            return Err(error.into());
+        }
+        segments.sort_by_key(Segment::number);
+        let mut rings = Rings { segments, seqs: 0..0, torn: 0 };
+        rings.find_extent()?;
+        Ok(rings)
+    }
+
+    /// Which records there can be.
+    fn find_extent(&mut self) -> Result<(), RingError> {
+        let mut end = 0;
+        let mut next_first = u64::MAX;
+        for segment in self.segments.iter_mut().rev() {
+            let mut newest = None;
+            let mut torn = u64::MAX;
+            for ring in &segment.copies {
+                let scan: Scan = ring.scan()?;
+                newest = newest.max(scan.newest);
+                torn = torn.min(scan.torn);
+            }
+            self.torn += torn;
+            let first = segment.header().first_seq.0;
+            let segment_end = newest.map_or(first, |seq| seq.0 + 1).min(next_first);
+            segment.seqs = first..segment_end.max(first);
+            end = end.max(segment_end);
+            next_first = next_first.min(first);
+        }
+        let max_samples = self.first().header().max_samples;
+        self.seqs = end.saturating_sub(max_samples)..end;
+        Ok(())
+    }
+
+    /// The oldest segment that there is.
+    pub(super) fn first(&self) -> &Segment {
+        // `new` refuses to make an empty list.
+        &self.segments[0]
+    }
+
+    /// What the header of the oldest segment says.
+    pub fn header(&self) -> &Header {
+        self.first().header()
+    }
+
+    /// Its description.
+    pub fn description(&self) -> &Description {
+        &self.first().description
+    }
+
+    /// Where the rings were read from.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.segments.iter().flat_map(|segment| segment.copies.iter().map(Ring::path))
+    }
+
+    /// Hands every record that verifies to `visit`, in order.
+    pub(super) fn each<E: From<RingError>>(
+        &mut self,
+        mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut words = Vec::new();
+        for (index, segment) in self.segments.iter_mut().enumerate() {
+            let begin = segment.seqs.start.max(self.seqs.start);
+            for seq in begin..segment.seqs.end {
+                if !segment.read(Seq(seq), &mut words)? {
+                    continue;
+                }
+                let Segment { copies, description, names, .. } = segment;
+                let Ok(view) = RecordView::new(&words, &description.schema) else { continue };
+                let names = Names { copies, names };
+                visit(Record { segment: index, seq: Seq(seq), view, description, names })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One record with what it takes to understand it.
+pub(super) struct Record<'a> {
+    /// Index of its segment.
+    pub segment: usize,
+    pub seq: Seq,
+    pub view: RecordView<'a>,
+    pub description: &'a Description,
+    pub names: Names<'a>,
+}
+
+/// The dictionary of a segment, read as need be.
+pub(super) struct Names<'a> {
+    copies: &'a [Ring],
+    names: &'a mut HashMap<u32, Option<Entry>>,
+}
+
+impl Names<'_> {
+    /// Reads entry `entry` from whichever copy has it.
+    pub fn load(&mut self, entry: u32) -> Result<Option<&Entry>, RingError> {
+        if !self.names.contains_key(&entry) {
+            let mut found = None;
+            for ring in self.copies {
+                found = ring.entry(entry)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+            self.names.insert(entry, found);
+        }
+        Ok(self.get(entry))
+    }
+
+    /// An entry that has been loaded.
+    pub fn get(&self, entry: u32) -> Option<&Entry> {
+        self.names.get(&entry).and_then(Option::as_ref)
+    }
+}
+
+impl Segment {
+    fn number(&self) -> u64 {
+        self.header().segment
+    }
+
+    /// All copies have the same one, but for what the kernel may have lost.
+    pub(super) fn header(&self) -> &Header {
+        self.copies[0].header()
+    }
+
+    fn read(&self, seq: Seq, words: &mut Vec<u64>) -> Result<bool, RingError> {
+        for ring in &self.copies {
+            if ring.read(seq, words)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,338 @@
+//! What a recorder is told before it starts, every value checked, each with a sentence that says
+//! what to do. Nothing is recorded yet, and nothing but the results directory is made.
+
+use super::manifest::is_benchmark_type;
+use super::recorder::Recorder;
+use crate::ring::{MAX_INTERVAL_NS, MIN_INTERVAL_NS};
+use crate::sampler::thread::{CpuChoice, Policy, ThreadSettings, can_pin};
+use crate::source::{self, SOURCES, SourceDef};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Interval unless told otherwise.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// Samples kept unless told otherwise.
+pub const DEFAULT_MAX_SAMPLES: u64 = 3600;
+/// Time between two syncs of the mirror unless told otherwise.
+pub const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(30);
+/// Most samples that can be kept.
+pub const MAX_MAX_SAMPLES: u64 = 1_000_000_000;
+/// How the sampler's thread is run unless told otherwise: the one that kept time best under full
+/// load of all CPUs, see `bench/lateness.rs`.
+pub const DEFAULT_THREAD: ThreadSettings =
+    ThreadSettings { policy: Policy::Other, nice: None, cpu: CpuChoice::Auto };
+
+/// A value that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Too short or too long.
+    #[error("an interval of {found:?} is not possible; choose one from 1ms to 24h")]
+    Interval {
+        /// What was asked for.
+        found: Duration,
+    },
+    /// Too short or too long.
+    #[error("a sync interval of {found:?} is not possible; choose one from 10ms to 24h")]
+    SyncInterval {
+        /// What was asked for.
+        found: Duration,
+    },
+    /// None or too many.
+    #[error("{found} samples cannot be kept; choose a number from 1 to {MAX_MAX_SAMPLES}")]
+    MaxSamples {
+        /// What was asked for.
+        found: u64,
+    },
+    /// Not one of ours.
+    #[error("there is no source \"{found}\"; choose from {}", known_sources())]
+    Source {
+        /// What was asked for.
+        found: String,
+    },
+    /// None at all.
+    #[error("no source is left to record; choose from {}", known_sources())]
+    NoSources,
+    /// Not fit for a file name.
+    #[error(
+        "\"{found}\" cannot be a benchmark type; use letters, digits, \".\", \"_\" and \"-\", at \
+         most 100 of them"
+    )]
+    BenchmarkType {
+        /// What was asked for.
+        found: String,
+    },
+    /// Not there, or not ours to use.
+    #[error("CPU {found} cannot be used by this process; choose one of its CPUs, auto or none")]
+    Cpu {
+        /// What was asked for.
+        found: usize,
+    },
+    /// Out of the kernel's range.
+    #[error("a nice value of {found} is not possible; choose one from -20 to 19")]
+    Nice {
+        /// What was asked for.
+        found: i32,
+    },
+    /// A directory that cannot be written to.
+    #[error("cannot write to the {what} {}: {source}; choose another with {option}", path.display())]
+    Directory {
+        /// What it is for.
+        what: &'static str,
+        /// The option that names it.
+        option: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No `/proc`.
+    #[error("{} is not a directory; give one like /proc with --procfs", path.display())]
+    Procfs {
+        /// What was asked for.
+        path: PathBuf,
+    },
+}
+
+fn known_sources() -> String {
+    SOURCES.map(|source| source.name).join(", ")
+}
+
+/// Where the rings' durable copy goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MirrorChoice {
+    Default,
+    Below(PathBuf),
+    None,
+}
+
+/// Builds a [`Recorder`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct RecorderBuilder {
+    pub(super) sources: Vec<String>,
+    pub(super) procfs: PathBuf,
+    pub(super) interval: Duration,
+    pub(super) max_samples: u64,
+    pub(super) expected: Option<Duration>,
+    pub(super) benchmark_type: String,
+    pub(super) mode: String,
+    pub(super) command: Vec<String>,
+    pub(super) results_dir: PathBuf,
+    pub(super) compact: bool,
+    pub(super) merge_metadata: Option<PathBuf>,
+    pub(super) ring_base: Option<PathBuf>,
+    pub(super) mirror: MirrorChoice,
+    pub(super) sync_interval: Duration,
+    pub(super) thread: ThreadSettings,
+    pub(super) keep_ring: bool,
+}
+
+impl Default for RecorderBuilder {
+    fn default() -> Self {
+        RecorderBuilder {
+            sources: SOURCES.iter().map(|source| source.name.to_owned()).collect(),
+            procfs: PathBuf::from("/proc"),
+            interval: DEFAULT_INTERVAL,
+            max_samples: DEFAULT_MAX_SAMPLES,
+            expected: None,
+            benchmark_type: "record".to_owned(),
+            mode: "record".to_owned(),
+            command: Vec::new(),
+            results_dir: PathBuf::from("."),
+            compact: false,
+            merge_metadata: None,
+            ring_base: None,
+            mirror: MirrorChoice::Default,
+            sync_interval: DEFAULT_SYNC_INTERVAL,
+            thread: DEFAULT_THREAD,
+            keep_ring: false,
+        }
+    }
+}
+
+impl RecorderBuilder {
+    /// Time between two samples, 1 ms to 24 h; 10 s unless set.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// The newest samples that are kept; 3600 unless set.
+    pub fn max_samples(mut self, max_samples: u64) -> Self {
+        self.max_samples = max_samples;
+        self
+    }
+
+    /// The run will not last longer: its ring need not be larger.
+    pub fn expected_duration(mut self, duration: Duration) -> Self {
+        self.expected = Some(duration);
+        self
+    }
+
+    /// First part of the final files' names; `vectordb` and `kvcache` become `vector_database`
+    /// and `kv_cache`. `record` unless set.
+    pub fn benchmark_type(mut self, name: &str) -> Self {
+        self.benchmark_type = match name {
+            "vectordb" => "vector_database".to_owned(),
+            "kvcache" => "kv_cache".to_owned(),
+            other => other.to_owned(),
+        };
+        self
+    }
+
+    /// The command that is recorded, for the metadata; it is not started.
+    pub fn command(mut self, command: &[String]) -> Self {
+        self.command = command.to_vec();
+        self.mode = if command.is_empty() { "record" } else { "run" }.to_owned();
+        self
+    }
+
+    /// Where the final files go; the current directory unless set. Made if need be.
+    pub fn results_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.results_dir = dir.into();
+        self
+    }
+
+    /// Write JSON without white space.
+    pub fn compact(mut self, compact: bool) -> Self {
+        self.compact = compact;
+        self
+    }
+
+    /// Put `timeseries_data` into this metadata file, which the benchmark writes, and write none.
+    pub fn merge_metadata(mut self, file: impl Into<PathBuf>) -> Self {
+        self.merge_metadata = Some(file.into());
+        self
+    }
+
+    /// The directory below which the ring goes; `/dev/shm/ringstat-UID` unless set. On a disk a
+    /// sample may wait for that disk.
+    pub fn ring_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.ring_base = Some(dir.into());
+        self
+    }
+
+    /// The directory below which the ring's durable copy goes; `/var/tmp/ringstat-UID` unless set.
+    pub fn mirror_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.mirror = MirrorChoice::Below(dir.into());
+        self
+    }
+
+    /// No durable copy: a crash of the host costs all samples.
+    pub fn no_mirror(mut self) -> Self {
+        self.mirror = MirrorChoice::None;
+        self
+    }
+
+    /// Time between two syncs of the mirror; 30 s unless set. What a power cut may cost.
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = interval;
+        self
+    }
+
+    /// How the sampler's thread is run.
+    pub fn thread(mut self, thread: ThreadSettings) -> Self {
+        self.thread = thread;
+        self
+    }
+
+    /// Sources to record, by name; all unless set.
+    pub fn sources<S: AsRef<str>>(mut self, sources: &[S]) -> Self {
+        self.sources = sources.iter().map(|name| name.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Another `/proc`.
+    pub fn procfs(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.procfs = dir.into();
+        self
+    }
+
+    /// Leave the rings where they are when the final files are written.
+    pub fn keep_ring(mut self, keep: bool) -> Self {
+        self.keep_ring = keep;
+        self
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`BuildError`] for the first that cannot be used.
+    pub fn build(mut self) -> Result<Recorder, BuildError> {
+        if ns(self.interval).is_none_or(|ns| !(MIN_INTERVAL_NS..=MAX_INTERVAL_NS).contains(&ns)) {
+            return Err(BuildError::Interval { found: self.interval });
+        }
+        let sync_ms = self.sync_interval.as_millis();
+        if !(10..=u128::from(MAX_INTERVAL_NS / 1_000_000)).contains(&sync_ms) {
+            return Err(BuildError::SyncInterval { found: self.sync_interval });
+        }
+        if !(1..=MAX_MAX_SAMPLES).contains(&self.max_samples) {
+            return Err(BuildError::MaxSamples { found: self.max_samples });
+        }
+        let sources = self.known_sources()?;
+        if !is_benchmark_type(&self.benchmark_type) {
+            return Err(BuildError::BenchmarkType { found: self.benchmark_type });
+        }
+        if let Some(nice) = self.thread.nice
+            && !(-20..=19).contains(&nice)
+        {
+            return Err(BuildError::Nice { found: nice });
+        }
+        if let CpuChoice::Cpu(cpu) = self.thread.cpu
+            && !can_pin(cpu)
+        {
+            return Err(BuildError::Cpu { found: cpu });
+        }
+        if !self.procfs.is_dir() {
+            return Err(BuildError::Procfs { path: self.procfs });
+        }
+        self.results_dir = writable("results directory", "--results-dir", &self.results_dir)?;
+        if let Some(dir) = &self.ring_base {
+            self.ring_base = Some(writable("ring directory", "--ring-dir", dir)?);
+        }
+        if let MirrorChoice::Below(dir) = &self.mirror {
+            self.mirror = MirrorChoice::Below(writable("mirror directory", "--mirror-dir", dir)?);
+        }
+        if let Some(path) = &self.merge_metadata {
+            self.merge_metadata = std::path::absolute(path).ok();
+        }
+        Ok(Recorder::new(self, sources))
+    }
+
+    fn known_sources(&self) -> Result<Vec<&'static SourceDef>, BuildError> {
+        for name in &self.sources {
+            source::find(name).ok_or_else(|| BuildError::Source { found: name.clone() })?;
+        }
+        // Each once, and in the order of the output.
+        let wanted =
+            |def: &&SourceDef| self.sources.iter().any(|name| name == def.name || name == def.file);
+        let sources: Vec<_> = SOURCES.into_iter().filter(wanted).collect();
+        if sources.is_empty() { Err(BuildError::NoSources) } else { Ok(sources) }
+    }
+
+    /// Slots that the ring needs for the samples to be kept.
+    pub(super) fn capacity(&self) -> u64 {
+        // Tick 0, one per interval, and the one at the stop.
+        let expected = self.expected.map_or(u128::MAX, |duration| {
+            duration.as_nanos() / self.interval.as_nanos().max(1) + 2
+        });
+        self.max_samples.min(u64::try_from(expected).unwrap_or(u64::MAX))
+    }
+}
+
+/// In ns, if it fits.
+pub(super) fn ns(duration: Duration) -> Option<u64> {
+    u64::try_from(duration.as_nanos()).ok()
+}
+
+/// The absolute path of a directory that exists now and takes files.
+fn writable(what: &'static str, option: &'static str, dir: &Path) -> Result<PathBuf, BuildError> {
+    let try_it = || {
+        std::fs::create_dir_all(dir)?;
+        let dir = std::path::absolute(dir)?;
+        tempfile::Builder::new().prefix(".ringstat-").tempfile_in(&dir)?;
+        Ok(dir)
+    };
+    try_it().map_err(|source| BuildError::Directory { what, option, path: dir.to_owned(), source })
+}

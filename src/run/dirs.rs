@@ -1,0 +1,186 @@
+//! The directories of runs: where they are by default, how one is made so that nobody else can
+//! put anything in its way, and the lock that tells a living run from a dead one. No contents.
+
+use rustix::process::geteuid;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// Why there is no directory for a run.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// Somebody else's, or open to others, in a place that everybody can write to.
+    #[error(
+        "{} is not safe to use: it {what}. Remove it, or choose another directory", path.display()
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The kernel refused.
+    #[error("cannot create the directory {}: {source}", path.display())]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// The directory below which rings lie by default: memory-backed, one per user.
+pub fn default_ring_base() -> PathBuf {
+    PathBuf::from(format!("/dev/shm/ringstat-{}", geteuid().as_raw()))
+}
+
+/// The directory below which mirrors lie by default: on a disk, and not emptied by a reboot.
+pub fn default_mirror_base() -> PathBuf {
+    PathBuf::from(format!("/var/tmp/ringstat-{}", geteuid().as_raw()))
+}
+
+/// Makes one of the default directories, or makes sure that the one that is there is ours: it
+/// lies in a directory that everybody can write to.
+///
+/// # Errors
+/// [`DirError`].
+pub fn private_base(path: &Path) -> Result<(), DirError> {
+    let failed = |source| DirError::Create { path: path.to_owned(), source };
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    // Does not follow a symlink. Once it is seen to be a directory of ours in a sticky directory,
+    // nobody else can replace it.
+    let meta = fs::symlink_metadata(path).map_err(failed)?;
+    let refused = |what| Err(DirError::NotOurs { path: path.to_owned(), what });
+    if meta.file_type().is_symlink() {
+        return refused("is a symbolic link");
+    }
+    if !meta.is_dir() {
+        return refused("is not a directory");
+    }
+    if meta.uid() != geteuid().as_raw() {
+        return refused("belongs to another user");
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
+        return refused("can be entered by other users");
+    }
+    Ok(())
+}
+
+/// A directory of one run, which lasts as long as its files are needed. It is locked as long as
+/// this value lives: the kernel drops the lock when the process ends, however it ends.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+/// Whether a run's directory is in use.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is now ours.
+    Ours(RunDir),
+    /// A living process has it.
+    Living,
+}
+
+impl RunDir {
+    /// Makes the directory of a new run below `base`, which is made too unless it must be private
+    /// and exists.
+    ///
+    /// # Errors
+    /// [`DirError`]; also if the directory is there already.
+    pub fn create(base: &Path, run_id: Uuid) -> Result<RunDir, DirError> {
+        let path = base.join(run_id.to_string());
+        let failed = |source| DirError::Create { path: path.clone(), source };
+        fs::create_dir_all(base).map_err(failed)?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+        let lock = File::open(&path).map_err(failed)?;
+        // Waits at most for somebody who tries whether the run lives. On a file system without
+        // locks a living run cannot be told from a dead one; recording goes on.
+        let lock = lock.lock().is_ok().then_some(lock);
+        Ok(RunDir { path, _lock: lock })
+    }
+
+    /// Takes an existing directory, if no living process has it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn take(path: &Path) -> io::Result<Taken> {
+        let lock = File::open(path)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Taken::Ours(RunDir { path: path.to_owned(), _lock: Some(lock) })),
+            Err(TryLockError::WouldBlock) => Ok(Taken::Living),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it with all that ringstat has put there, the manifest last: as long as anything is
+    /// left, the manifest says what. Other files stay, and the directory with them.
+    pub fn remove(&self, manifest: &str) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        let own = |name: &str| {
+            name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest)
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().to_str().is_some_and(own) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let _ = fs::remove_file(self.path.join(manifest));
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_base_that_is_not_ours_alone_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        private_base(&base).unwrap();
+        assert_eq!(fs::metadata(&base).unwrap().mode() & 0o777, 0o700);
+        private_base(&base).unwrap();
+        fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(private_base(&base).unwrap_err().to_string().contains("other users"));
+        let link = dir.path().join("link");
+        symlink(&base, &link).unwrap();
+        assert!(private_base(&link).unwrap_err().to_string().contains("symbolic link"));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(private_base(&file).unwrap_err().to_string().contains("not a directory"));
+    }
+
+    #[test]
+    fn a_living_run_cannot_be_taken_and_a_dead_one_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), Uuid::from_u128(7)).unwrap();
+        let path = run.path().to_owned();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        assert!(matches!(RunDir::take(&path).unwrap(), Taken::Living));
+        assert!(RunDir::create(dir.path(), Uuid::from_u128(7)).is_err(), "never used twice");
+        drop(run);
+        let Taken::Ours(run) = RunDir::take(&path).unwrap() else { panic!("still locked") };
+        fs::write(path.join("00000.ring"), "").unwrap();
+        fs::write(path.join("run.json"), "").unwrap();
+        fs::write(path.join("notes.txt"), "somebody's").unwrap();
+        run.remove("run.json");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "what is not ours stays");
+        fs::remove_file(path.join("notes.txt")).unwrap();
+        run.remove("run.json");
+        assert!(!path.exists());
+    }
+}

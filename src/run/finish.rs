@@ -1,0 +1,437 @@
+//! Writing the final files of a run: temporary, synced, renamed, directory synced; nothing is
+//! ever overwritten, nothing half is left. It can be done again after being killed at any point.
+//!
+//! The order is what makes that so: the manifest names the date and time of the final names before
+//! the first of them is taken, so that a later `recover` knows its own files again by that name
+//! and by the run id in them.
+
+use super::manifest::{DATETIME, Manifest};
+use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
+use crate::decode::{DecodeError, Decoder, Layout};
+use chrono::{Duration, NaiveDateTime};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::{NamedTempFile, TempPath};
+
+/// Names that are tried before giving up.
+const MAX_BUMPS: i64 = 3600;
+/// Largest metadata file of a benchmark that is read.
+const MAX_METADATA_BYTES: u64 = 64 << 20;
+
+/// The files that a run has left.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FinalFiles {
+    /// The time series.
+    pub timeseries: Option<PathBuf>,
+    /// The metadata that refers to it.
+    pub metadata: Option<PathBuf>,
+    /// What could not be done, though the samples are safe.
+    pub problems: Vec<String>,
+}
+
+/// Why the final files could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// A file of ours.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file, or its directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The rings.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The directory is full of files of this name.
+    #[error("cannot name the results in {}: every name from {first} on is taken", dir.display())]
+    NoName {
+        /// The directory.
+        dir: PathBuf,
+        /// The first date and time that was tried.
+        first: String,
+    },
+}
+
+/// What is to be written, beside what the rings say.
+pub(super) struct Order<'a> {
+    /// The run; its `final_datetime` is kept up to date, if `save` is set.
+    pub manifest: &'a mut Manifest,
+    /// Whether the manifest is a file that is to be saved.
+    pub save: bool,
+    /// The rings; none if nothing was recorded.
+    pub decoder: Option<&'a mut Decoder>,
+    /// Facts about the host if nothing was recorded.
+    pub system: SystemInfo,
+    /// The recorder died, and this is `recover` or `decode`.
+    pub recovered: bool,
+    /// Hears how many samples are done, of how many.
+    pub progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Order<'_> {
+    /// Writes the files.
+    ///
+    /// # Errors
+    /// [`FinishError`]: then no file is there under its final name, unless it is complete.
+    pub fn carry_out(mut self) -> Result<FinalFiles, FinishError> {
+        let dir = self.manifest.results_dir.clone();
+        fs::create_dir_all(&dir).map_err(failed(&dir))?;
+        self.remove_leftovers(&dir);
+        let already = self.already_there(&dir);
+        let timeseries = match (&already, self.decoder.is_some()) {
+            (Some(_), _) | (_, false) => None,
+            (None, true) => Some(self.write_timeseries(&dir)?),
+        };
+        let files = match already {
+            Some(datetime) => self.complete(&dir, &datetime)?,
+            None => self.name_both(&dir, timeseries)?,
+        };
+        File::open(&dir).and_then(|dir| dir.sync_all()).map_err(failed(&dir))?;
+        Ok(files)
+    }
+
+    /// Temporary files of this run, of an attempt that was killed.
+    fn remove_leftovers(&self, dir: &Path) {
+        let prefix = self.temporary_prefix();
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn temporary_prefix(&self) -> String {
+        format!(".ringstat-{}-", self.manifest.run_id)
+    }
+
+    /// The date and time in the name of a time series that an earlier attempt has finished.
+    fn already_there(&self, dir: &Path) -> Option<String> {
+        let datetime = self.manifest.final_datetime.clone()?;
+        let path = dir.join(self.file_name(&datetime, "timeseries"));
+        contains(&path, self.manifest.run_id.to_string().as_bytes()).then_some(datetime)
+    }
+
+    fn file_name(&self, datetime: &str, what: &str) -> String {
+        format!("{}_{datetime}_{what}.json", self.manifest.benchmark_type)
+    }
+
+    fn temporary(&self, dir: &Path) -> Result<NamedTempFile, FinishError> {
+        tempfile::Builder::new()
+            .prefix(&self.temporary_prefix())
+            .suffix(".tmp")
+            // As any file that a user makes: the umask decides.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(dir)
+            .map_err(failed(dir))
+    }
+
+    fn write_timeseries(&mut self, dir: &Path) -> Result<TempPath, FinishError> {
+        let mut file = self.temporary(dir)?;
+        let layout = match self.manifest.format.as_str() {
+            "json-compact" => Layout::Compact,
+            _ => Layout::Indented,
+        };
+        if let Some(decoder) = &mut self.decoder {
+            let written = decoder.write_json(layout, file.as_file_mut(), self.progress);
+            written.map_err(|error| match error {
+                DecodeError::Write(source) => failed(dir)(source),
+                other => FinishError::Decode(other),
+            })?;
+        }
+        file.as_file().sync_all().map_err(failed(dir))?;
+        Ok(file.into_temp_path())
+    }
+
+    /// Gives both files names of one date and time, the first that is free.
+    fn name_both(
+        &mut self,
+        dir: &Path,
+        mut timeseries: Option<TempPath>,
+    ) -> Result<FinalFiles, FinishError> {
+        let first = self.manifest.datetime.clone();
+        for bump in 0..MAX_BUMPS {
+            let datetime = bumped(&first, bump);
+            let ts_path = dir.join(self.file_name(&datetime, "timeseries"));
+            let md_path = dir.join(self.file_name(&datetime, "metadata"));
+            if exists(&ts_path) || exists(&md_path) {
+                continue;
+            }
+            self.remember(&datetime);
+            let has_timeseries = timeseries.is_some();
+            if let Some(temporary) = timeseries.take()
+                && let Err(error) = temporary.persist_noclobber(&ts_path)
+            {
+                if error.error.kind() == io::ErrorKind::AlreadyExists {
+                    timeseries = Some(error.path);
+                    continue;
+                }
+                return Err(failed(&ts_path)(error.error));
+            }
+            let mut files = FinalFiles::default();
+            files.timeseries = has_timeseries.then(|| ts_path.clone());
+            match self.write_metadata(dir, &datetime, &mut files) {
+                Ok(()) => return Ok(files),
+                Err(FinishError::Write { source, .. })
+                    if source.kind() == io::ErrorKind::AlreadyExists =>
+                {
+                    // Somebody took the other name just now: ours moves on with it.
+                    if has_timeseries {
+                        timeseries =
+                            Some(TempPath::try_from_path(&ts_path).map_err(failed(&ts_path))?);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(FinishError::NoName { dir: dir.to_owned(), first })
+    }
+
+    /// The time series is there from an earlier attempt; the metadata may be too.
+    fn complete(&mut self, dir: &Path, datetime: &str) -> Result<FinalFiles, FinishError> {
+        let mut files = FinalFiles {
+            timeseries: Some(dir.join(self.file_name(datetime, "timeseries"))),
+            ..FinalFiles::default()
+        };
+        let path = dir.join(self.file_name(datetime, "metadata"));
+        if contains(&path, self.manifest.run_id.to_string().as_bytes()) {
+            files.metadata = Some(path);
+        } else {
+            self.write_metadata(dir, datetime, &mut files)?;
+        }
+        Ok(files)
+    }
+
+    fn remember(&mut self, datetime: &str) {
+        self.manifest.final_datetime = Some(datetime.to_owned());
+        if self.save {
+            // Without it a `recover` after a kill in the next instants writes a second pair.
+            let _ = self.manifest.save();
+        }
+    }
+
+    fn write_metadata(
+        &mut self,
+        dir: &Path,
+        datetime: &str,
+        files: &mut FinalFiles,
+    ) -> Result<(), FinishError> {
+        let reference = self.reference(datetime);
+        if let Some(path) = self.manifest.merge_metadata.clone() {
+            match &reference {
+                Some(reference) => merge_into(&path, reference, files),
+                None => files.metadata = Some(path),
+            }
+            return Ok(());
+        }
+        let metadata = self.metadata(dir, datetime, reference);
+        let path = dir.join(self.file_name(datetime, "metadata"));
+        let mut file = self.temporary(dir)?;
+        let text =
+            serde_json::to_vec_pretty(&metadata).map_err(|error| failed(&path)(error.into()))?;
+        file.write_all(&text).map_err(failed(&path))?;
+        file.as_file().sync_all().map_err(failed(&path))?;
+        file.persist_noclobber(&path).map_err(|error| failed(&path)(error.error))?;
+        files.metadata = Some(path);
+        Ok(())
+    }
+
+    fn reference(&self, datetime: &str) -> Option<TimeSeriesReference> {
+        let outline = self.decoder.as_ref()?.outline();
+        Some(TimeSeriesReference {
+            file: self.file_name(datetime, "timeseries"),
+            num_samples: outline.num_samples,
+            interval_seconds: outline.interval_seconds,
+            hosts_collected: outline.hosts_collected,
+        })
+    }
+
+    fn metadata(
+        &self,
+        dir: &Path,
+        datetime: &str,
+        timeseries_data: Option<TimeSeriesReference>,
+    ) -> Metadata {
+        let manifest = &*self.manifest;
+        let of_ring = self.decoder.as_ref().map(|decoder| decoder.description());
+        let system_info = match of_ring {
+            Some(description) => SystemInfo {
+                hostname: description.hostname.clone(),
+                facts: description.system.clone(),
+            },
+            None => self.system.clone(),
+        };
+        let recorded_s =
+            self.decoder.as_ref().map_or(0.0, |decoder| decoder.duration_ns() as f64 / 1e9);
+        let words = manifest.command.iter().map(String::as_str);
+        Metadata {
+            benchmark_type: manifest.benchmark_type.clone(),
+            command: manifest.mode.clone(),
+            run_datetime: datetime.to_owned(),
+            result_dir: dir.display().to_string(),
+            system_info,
+            timeseries_data,
+            runtime: manifest.ended.map_or(recorded_s, |ended| ended.runtime_seconds),
+            executed_command: shlex::try_join(words).ok().filter(|text| !text.is_empty()),
+            exit_status: manifest.ended.and_then(|ended| ended.exit_status),
+            ringstat: RecorderInfo {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                run_id: Some(manifest.run_id.to_string()),
+                recovered: self.recovered,
+                warnings: manifest.warnings.clone(),
+            },
+        }
+    }
+}
+
+/// Puts the reference into the benchmark's own metadata file. The time series is safe already, so
+/// that what goes wrong here is a problem to be told, with what to do by hand.
+fn merge_into(path: &Path, reference: &TimeSeriesReference, files: &mut FinalFiles) {
+    match try_merge(path, reference) {
+        Ok(()) => files.metadata = Some(path.to_owned()),
+        Err(error) => files.problems.push(format!(
+            "cannot merge into {}: {error}; put this there: \"timeseries_data\": {}",
+            path.display(),
+            serde_json::to_string(reference).unwrap_or_default()
+        )),
+    }
+}
+
+fn try_merge(path: &Path, reference: &TimeSeriesReference) -> io::Result<()> {
+    // Through a symlink, the file behind it is what is replaced.
+    let path = fs::canonicalize(path)?;
+    let mut file = File::open(&path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() > MAX_METADATA_BYTES {
+        return Err(io::Error::other("it is not a metadata file"));
+    }
+    let mut text = String::new();
+    Read::by_ref(&mut file).take(MAX_METADATA_BYTES).read_to_string(&mut text)?;
+    let merged = metadata::merge(&text, reference)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".ringstat-")
+        .suffix(".tmp")
+        .permissions(meta.permissions())
+        .tempfile_in(dir)?;
+    temporary.write_all(merged.as_bytes())?;
+    temporary.as_file().set_permissions(meta.permissions())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(&path).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> FinishError {
+    let path = path.to_owned();
+    move |source| FinishError::Write { path: path.clone(), source }
+}
+
+/// Also true for a dangling symlink.
+fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// `seconds` later than `datetime`.
+fn bumped(datetime: &str, seconds: i64) -> String {
+    match NaiveDateTime::parse_from_str(datetime, DATETIME) {
+        Ok(time) => (time + Duration::seconds(seconds)).format(DATETIME).to_string(),
+        Err(_) => format!("{datetime}.{seconds}"),
+    }
+}
+
+/// Whether a file has these bytes in it.
+fn contains(path: &Path, needle: &[u8]) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    let mut window = Vec::new();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => {
+                window.extend_from_slice(&chunk[..count]);
+                if window.windows(needle.len()).any(|bytes| bytes == needle) {
+                    return true;
+                }
+                let keep = window.len().min(needle.len() - 1);
+                window.drain(..window.len() - keep);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::manifest::tests::manifest;
+    use super::*;
+
+    fn order(manifest: &mut Manifest) -> Order<'_> {
+        Order {
+            manifest,
+            save: false,
+            decoder: None,
+            system: SystemInfo::default(),
+            recovered: false,
+            progress: Box::leak(Box::new(|_, _| {})),
+        }
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_taken_name_is_bumped_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("training_20260102_030405_timeseries.json"), "theirs").unwrap();
+        let link = dir.path().join("training_20260102_030406_metadata.json");
+        std::os::unix::fs::symlink("/nowhere", link).unwrap();
+        order(&mut manifest(dir.path())).carry_out().unwrap();
+        assert_eq!(
+            names(dir.path()),
+            [
+                "training_20260102_030405_timeseries.json",
+                "training_20260102_030406_metadata.json",
+                "training_20260102_030407_metadata.json"
+            ]
+        );
+        let theirs = dir.path().join("training_20260102_030405_timeseries.json");
+        assert_eq!(fs::read(theirs).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn temporary_files_of_a_killed_attempt_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = manifest(dir.path());
+        let mine = format!(".ringstat-{}-x.tmp", manifest.run_id);
+        for name in [&mine, ".ringstat-other.tmp"] {
+            fs::write(dir.path().join(name), "half").unwrap();
+        }
+        order(&mut manifest).carry_out().unwrap();
+        let left = names(dir.path());
+        assert!(!left.contains(&mine) && left.contains(&".ringstat-other.tmp".to_owned()));
+    }
+
+    #[test]
+    fn names_carry_over_midnight() {
+        assert_eq!(bumped("20261231_235959", 1), "20270101_000000");
+        assert_eq!(bumped("20261231_235959", 0), "20261231_235959");
+    }
+
+    #[test]
+    fn a_needle_across_two_chunks_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut bytes = vec![b'x'; (1 << 20) - 3];
+        bytes.extend_from_slice(b"needle");
+        fs::write(&path, bytes).unwrap();
+        assert!(contains(&path, b"needle") && !contains(&path, b"needles"));
+        assert!(!contains(&dir.path().join("none"), b"needle"));
+    }
+}

@@ -1,0 +1,191 @@
+//! What a run owes, in a file beside its rings: enough for `recover` to write the final files when
+//! the recorder cannot. Its text and how it is kept; what is done with it is for others.
+
+use chrono::NaiveDateTime;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// Its name in a run's directories.
+pub const MANIFEST: &str = "run.json";
+/// Largest manifest that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Form of `{datetime}` in file names, local time.
+pub const DATETIME: &str = "%Y%m%d_%H%M%S";
+
+/// Whether final files can be named after it: `[A-Za-z0-9._-]+`, at most 100 of them.
+pub fn is_benchmark_type(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=100).contains(&name.len()) && name.chars().all(fits)
+}
+
+/// One run: what it is, where its rings are, and where its files are to go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this format; 1.
+    pub version: u32,
+    /// The run.
+    pub run_id: Uuid,
+    /// First part of the final files' names.
+    pub benchmark_type: String,
+    /// `run` or `record`.
+    pub mode: String,
+    /// The wrapped command.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Where the final files go; absolute.
+    pub results_dir: PathBuf,
+    /// `json` or `json-compact`.
+    pub format: String,
+    /// The benchmark's own metadata file, if ours is to be merged into it.
+    #[serde(default)]
+    pub merge_metadata: Option<PathBuf>,
+    /// When it began: `YYYYMMDD_HHMMSS`, local time.
+    pub datetime: String,
+    /// The host.
+    pub hostname: String,
+    /// The recorder.
+    pub pid: u32,
+    /// The run's directory in the ring storage.
+    #[serde(default)]
+    pub ring_dir: Option<PathBuf>,
+    /// The run's directory for the mirror.
+    #[serde(default)]
+    pub mirror_dir: Option<PathBuf>,
+    /// How it ended, once that is known.
+    #[serde(default)]
+    pub ended: Option<Ended>,
+    /// Date and time in the names of the final files, from just before they get them.
+    #[serde(default)]
+    pub final_datetime: Option<String>,
+    /// The final files are there: the rings are only kept because the user asked for it.
+    #[serde(default)]
+    pub done: bool,
+    /// What could not be had.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// From start to end, s.
+    pub runtime_seconds: f64,
+    /// Of the wrapped command.
+    #[serde(default)]
+    pub exit_status: Option<i32>,
+}
+
+impl Manifest {
+    /// Writes it to both of the run's directories, so that a reader sees the old one or the new.
+    ///
+    /// # Errors
+    /// The last one, if it could be written to none.
+    pub fn save(&self) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(self)?;
+        let dirs: Vec<&PathBuf> = self.ring_dir.iter().chain(&self.mirror_dir).collect();
+        let mut result = Ok(());
+        let mut saved = dirs.is_empty();
+        for dir in dirs {
+            match replace(&dir.join(MANIFEST), &text) {
+                Ok(()) => saved = true,
+                Err(error) => result = Err(error),
+            }
+        }
+        if saved { Ok(()) } else { result }
+    }
+
+    /// Reads the one in a run's directory.
+    ///
+    /// # Errors
+    /// The kernel's, and `InvalidData` for anything that is not a manifest.
+    pub fn load(dir: &Path) -> io::Result<Manifest> {
+        let mut text = Vec::new();
+        File::open(dir.join(MANIFEST))?.take(MAX_BYTES).read_to_end(&mut text)?;
+        let manifest: Manifest = serde_json::from_slice(&text)?;
+        let refused = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        if manifest.version != 1 {
+            return refused(format!("manifest of version {}, expected 1", manifest.version));
+        }
+        // These become file names.
+        if !is_benchmark_type(&manifest.benchmark_type) {
+            return refused(format!("bad benchmark type {:?}", manifest.benchmark_type));
+        }
+        for datetime in manifest.final_datetime.iter().chain([&manifest.datetime]) {
+            if NaiveDateTime::parse_from_str(datetime, DATETIME).is_err() {
+                return refused(format!("bad date and time {datetime:?}"));
+            }
+        }
+        Ok(manifest)
+    }
+}
+
+/// Writes a file beside it and renames it into place.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(MANIFEST).tempfile_in(dir)?;
+    file.write_all(text)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(all(test, not(loom)))]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn manifest(dir: &Path) -> Manifest {
+        Manifest {
+            version: 1,
+            run_id: Uuid::from_u128(1),
+            benchmark_type: "training".into(),
+            mode: "run".into(),
+            command: vec!["fio".into(), "a b".into()],
+            results_dir: dir.into(),
+            format: "json".into(),
+            merge_metadata: None,
+            datetime: "20260102_030405".into(),
+            hostname: "h".into(),
+            pid: 1,
+            ring_dir: Some(dir.into()),
+            mirror_dir: None,
+            ended: None,
+            final_datetime: None,
+            done: false,
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saved = manifest(dir.path());
+        saved.save().unwrap();
+        saved.ended = Some(Ended { runtime_seconds: 1.5, exit_status: Some(3) });
+        saved.save().unwrap();
+        assert_eq!(Manifest::load(dir.path()).unwrap(), saved);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn anything_else_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for bad in ["", "{}", "[1]", "{\"version\":1}", "\u{0}\u{0}"] {
+            std::fs::write(dir.path().join(MANIFEST), bad).unwrap();
+            assert!(Manifest::load(dir.path()).is_err(), "{bad:?}");
+        }
+        for (field, bad) in [("training", "../x"), ("20260102_030405", "../20260102")] {
+            let text = serde_json::to_string(&manifest(dir.path())).unwrap();
+            std::fs::write(dir.path().join(MANIFEST), text.replace(field, bad)).unwrap();
+            assert!(Manifest::load(dir.path()).is_err(), "{bad}");
+        }
+        let newer =
+            serde_json::to_string(&Manifest { version: 2, ..manifest(dir.path()) }).unwrap();
+        std::fs::write(dir.path().join(MANIFEST), newer).unwrap();
+        let error = Manifest::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("version 2"), "{error}");
+    }
+}

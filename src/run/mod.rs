@@ -1,0 +1,19 @@
+//! One recorded run, from its directories and manifest to its final files; and the runs that
+//! nobody finished. What is recorded and how is the sampler's, what is read the decoder's.
+
+mod builder;
+mod dirs;
+mod finish;
+mod manifest;
+mod recorder;
+mod recording;
+mod recover;
+mod system;
+
+pub use builder::{BuildError, RecorderBuilder};
+pub use dirs::{DirError, default_mirror_base, default_ring_base};
+pub use finish::{FinalFiles, FinishError};
+pub use manifest::{Ended, MANIFEST, Manifest};
+pub use recorder::{Recorder, RecorderError, RunInfo};
+pub use recording::Recording;
+pub use recover::{FoundRun, LocateError, Located, RunState, Store, write_decoded};

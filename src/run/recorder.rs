@@ -1,0 +1,359 @@
+//! The life of a recorder: built, started, stopped; each once. It makes the run's directories and
+//! manifest and sets the sampler going.
+
+use super::builder::{MirrorChoice, RecorderBuilder, ns};
+use super::dirs::{DirError, RunDir, default_mirror_base, default_ring_base, private_base};
+use super::finish::{FinalFiles, FinishError, Order};
+use super::manifest::{DATETIME, Ended, Manifest};
+use super::recording::Recording;
+use super::system;
+use crate::decode::metadata::SystemInfo;
+use crate::description::{Description, RunFacts, SamplerFacts};
+use crate::sampler::thread::InForce;
+use crate::sampler::{
+    Medium, MirrorSettings, Sampler, SamplerError, SamplerSettings, SegmentPlan, Started,
+};
+use crate::schema::Schema;
+use crate::source::SourceDef;
+use chrono::Local;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+use uuid::Uuid;
+
+/// How long a stop waits for the mirror's disk.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a recorder did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// It records.
+    #[error("the recorder is already started")]
+    AlreadyStarted,
+    /// It has never recorded.
+    #[error("the recorder is not started")]
+    NotStarted,
+    /// It has recorded once; build another.
+    #[error("the recorder is already stopped; build a new one for another run")]
+    AlreadyStopped,
+    /// It cannot record.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+}
+
+/// What a run began as.
+#[derive(Debug, Clone)]
+pub struct RunInfo {
+    /// The run.
+    pub run_id: Uuid,
+    /// Its directory in the ring storage, if there is one.
+    pub ring_dir: Option<PathBuf>,
+    /// Its directory for the mirror, if there is one.
+    pub mirror_dir: Option<PathBuf>,
+    /// How the sampler's thread is run.
+    pub thread: InForce,
+    /// When it began.
+    pub started: SystemTime,
+    /// What could not be had, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Records this host.
+///
+/// Dropped while it records, it stops cleanly and leaves its rings for
+/// [`Store::runs`](crate::Store::runs) to find.
+pub struct Recorder {
+    settings: RecorderBuilder,
+    sources: Vec<&'static SourceDef>,
+    state: State,
+}
+
+enum State {
+    New,
+    Running(Box<Running>),
+    Stopped(Recording),
+}
+
+struct Running {
+    sampler: Sampler,
+    manifest: Manifest,
+    dirs: Vec<RunDir>,
+    info: RunInfo,
+    since: Instant,
+}
+
+impl Recorder {
+    /// Begins to describe a recorder.
+    pub fn builder() -> RecorderBuilder {
+        RecorderBuilder::default()
+    }
+
+    pub(super) fn new(settings: RecorderBuilder, sources: Vec<&'static SourceDef>) -> Self {
+        Recorder { settings, sources, state: State::New }
+    }
+
+    /// Starts recording; returns when the first sample has been taken.
+    ///
+    /// # Errors
+    /// [`RecorderError`]: then nothing is left of the attempt.
+    pub fn start(&mut self) -> Result<&RunInfo, RecorderError> {
+        match self.state {
+            State::New => {}
+            State::Running(_) => return Err(RecorderError::AlreadyStarted),
+            State::Stopped(_) => return Err(RecorderError::AlreadyStopped),
+        }
+        let running = Running::start(&self.settings, &self.sources)?;
+        self.state = State::Running(Box::new(running));
+        self.info().ok_or(RecorderError::NotStarted)
+    }
+
+    /// Takes the last sample and stops. A second stop gives the same recording again.
+    ///
+    /// # Errors
+    /// [`RecorderError::NotStarted`].
+    pub fn stop(&mut self) -> Result<Recording, RecorderError> {
+        match std::mem::replace(&mut self.state, State::New) {
+            State::New => Err(RecorderError::NotStarted),
+            State::Running(running) => {
+                let recording = running.stop(&self.settings);
+                self.state = State::Stopped(recording.clone());
+                Ok(recording)
+            }
+            State::Stopped(recording) => {
+                self.state = State::Stopped(recording.clone());
+                Ok(recording)
+            }
+        }
+    }
+
+    /// Writes the metadata of a run that nothing was recorded of: it was not to be, or could not
+    /// be, and `warnings` say why.
+    ///
+    /// # Errors
+    /// [`FinishError`].
+    pub fn write_metadata_only(
+        &self,
+        ended: Ended,
+        warnings: &[String],
+    ) -> Result<FinalFiles, FinishError> {
+        let mut manifest = manifest(&self.settings, Uuid::now_v7(), None, None);
+        manifest.ended = Some(ended);
+        manifest.warnings = warnings.to_vec();
+        let order = Order {
+            manifest: &mut manifest,
+            save: false,
+            decoder: None,
+            system: SystemInfo { hostname: system::hostname(), facts: system::facts() },
+            recovered: false,
+            progress: &mut |_, _| {},
+        };
+        order.carry_out()
+    }
+
+    /// Whether samples are being taken.
+    pub fn is_running(&self) -> bool {
+        matches!(&self.state, State::Running(running) if running.sampler.is_running())
+    }
+
+    /// Samples taken and ticks missed so far; zeros before the start.
+    pub fn progress(&self) -> (u64, u64) {
+        match &self.state {
+            State::Running(running) => running.sampler.progress(),
+            _ => (0, 0),
+        }
+    }
+
+    /// What the run began as, while it records.
+    pub fn info(&self) -> Option<&RunInfo> {
+        match &self.state {
+            State::Running(running) => Some(&running.info),
+            _ => None,
+        }
+    }
+
+    /// Time between two samples.
+    pub fn interval(&self) -> Duration {
+        self.settings.interval
+    }
+
+    /// The newest samples that are kept.
+    pub fn max_samples(&self) -> u64 {
+        self.settings.max_samples
+    }
+
+    /// Where the final files will go; absolute.
+    pub fn results_dir(&self) -> &Path {
+        &self.settings.results_dir
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Only a running one has anything to stop.
+        let _ = self.stop();
+    }
+}
+
+impl Running {
+    fn start(
+        settings: &RecorderBuilder,
+        sources: &[&'static SourceDef],
+    ) -> Result<Running, RecorderError> {
+        let run_id = Uuid::now_v7();
+        let mut notes = Vec::new();
+        let ring = ring_dir(settings, run_id)
+            .map_err(|error| notes.push(format!("no ring in shared memory: {error}")))
+            .ok();
+        let mirror = match mirror_dir(settings, run_id) {
+            Ok(mirror) => mirror,
+            Err(error) => {
+                notes.push(match ring {
+                    Some(_) => format!("no mirror: {error}. A crash of the host loses the samples"),
+                    None => format!(
+                        "no mirror either: {error}. Samples are kept in private memory alone: a \
+                         crash loses them all"
+                    ),
+                });
+                None
+            }
+        };
+        let path = |dir: &Option<RunDir>| dir.as_ref().map(|dir| dir.path().to_owned());
+        let (ring_path, mirror_path) = (path(&ring), path(&mirror));
+        let manifest = manifest(settings, run_id, ring_path.clone(), mirror_path.clone());
+        if let Err(error) = manifest.save() {
+            notes.push(format!("no manifest: {error}. `recover` will not know the command"));
+        }
+        let dirs: Vec<RunDir> = ring.into_iter().chain(mirror).collect();
+        let mirror = mirror_path.clone().map(|dir| mirror_settings(settings, dir, &ring_path));
+        let started = Sampler::start(SamplerSettings {
+            sources: sources.to_vec(),
+            procfs: settings.procfs.clone(),
+            thread: settings.thread,
+            plan: plan(settings, &manifest, &notes),
+            mirror,
+        });
+        let (sampler, started) = started.inspect_err(|_| {
+            dirs.iter().for_each(|dir| dir.remove(super::MANIFEST));
+        })?;
+        let Started { wall_ns, thread, notes: more, .. } = started;
+        notes.extend(more);
+        let info = RunInfo {
+            run_id,
+            ring_dir: ring_path,
+            mirror_dir: mirror_path,
+            thread,
+            started: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall_ns),
+            notes,
+        };
+        Ok(Running { sampler, manifest, dirs, info, since: Instant::now() })
+    }
+
+    fn stop(self, settings: &RecorderBuilder) -> Recording {
+        let Running { sampler, mut manifest, dirs, info, since } = self;
+        let runtime = since.elapsed();
+        let end = sampler.stop(MIRROR_PATIENCE);
+        let notes = info.notes.into_iter().chain(end.notes);
+        manifest.warnings = notes.fold(Vec::new(), |mut notes, note| {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+            notes
+        });
+        Recording::new(manifest, dirs, end.segments, runtime, settings.keep_ring)
+    }
+}
+
+fn ring_dir(settings: &RecorderBuilder, run_id: Uuid) -> Result<RunDir, DirError> {
+    match &settings.ring_base {
+        Some(base) => RunDir::create(base, run_id),
+        None => {
+            let base = default_ring_base();
+            private_base(&base)?;
+            RunDir::create(&base, run_id)
+        }
+    }
+}
+
+fn mirror_dir(settings: &RecorderBuilder, run_id: Uuid) -> Result<Option<RunDir>, DirError> {
+    match &settings.mirror {
+        MirrorChoice::None => Ok(None),
+        MirrorChoice::Below(base) => RunDir::create(base, run_id).map(Some),
+        MirrorChoice::Default => {
+            let base = default_mirror_base();
+            private_base(&base)?;
+            RunDir::create(&base, run_id).map(Some)
+        }
+    }
+}
+
+fn manifest(
+    settings: &RecorderBuilder,
+    run_id: Uuid,
+    ring_dir: Option<PathBuf>,
+    mirror_dir: Option<PathBuf>,
+) -> Manifest {
+    Manifest {
+        version: 1,
+        run_id,
+        benchmark_type: settings.benchmark_type.clone(),
+        mode: settings.mode.clone(),
+        command: settings.command.clone(),
+        results_dir: settings.results_dir.clone(),
+        format: if settings.compact { "json-compact" } else { "json" }.to_owned(),
+        merge_metadata: settings.merge_metadata.clone(),
+        datetime: Local::now().format(DATETIME).to_string(),
+        hostname: system::hostname(),
+        pid: std::process::id(),
+        ring_dir,
+        mirror_dir,
+        ended: None,
+        final_datetime: None,
+        done: false,
+        warnings: Vec::new(),
+    }
+}
+
+fn plan(settings: &RecorderBuilder, manifest: &Manifest, notes: &[String]) -> SegmentPlan {
+    let description = Description {
+        ringstat: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: manifest.hostname.clone(),
+        run: RunFacts {
+            benchmark_type: manifest.benchmark_type.clone(),
+            mode: manifest.mode.clone(),
+            command: manifest.command.clone(),
+        },
+        system: system::facts(),
+        sampler: SamplerFacts {
+            sync_interval_ns: manifest.mirror_dir.as_ref().and(ns(settings.sync_interval)),
+            notes: notes.to_vec(),
+            ..SamplerFacts::default()
+        },
+        schema: Schema::default(),
+    };
+    SegmentPlan {
+        run_id: manifest.run_id,
+        boot_id: system::boot_id(),
+        interval_ns: ns(settings.interval).unwrap_or(u64::MAX),
+        max_samples: settings.capacity(),
+        ring_dir: manifest.ring_dir.clone(),
+        mirror_dir: manifest.mirror_dir.clone(),
+        description,
+    }
+}
+
+fn mirror_settings(
+    settings: &RecorderBuilder,
+    dir: PathBuf,
+    ring_dir: &Option<PathBuf>,
+) -> MirrorSettings {
+    // Whether the ring gets its place in shared memory is only known when it is made; copying
+    // every second costs little next to losing everything.
+    let shared = ring_dir.as_ref().is_some_and(|dir| Medium::of(dir) == Medium::SharedMemory);
+    let copy_interval =
+        if shared { settings.sync_interval } else { settings.interval.max(Duration::from_secs(1)) };
+    MirrorSettings {
+        dir,
+        sync_interval: settings.sync_interval,
+        copy_interval,
+        max_samples: settings.capacity(),
+    }
+}

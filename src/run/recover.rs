@@ -1,0 +1,379 @@
+//! Runs found by their files: which there are, whether they live, what they owe, and writing it.
+//! Also how a ring or run that a user names is found.
+
+use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base};
+use super::finish::{FinalFiles, FinishError, Order};
+use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
+use crate::decode::metadata::SystemInfo;
+use crate::decode::{DecodeError, Decoder, snapshot};
+use crate::description::Description;
+use crate::ring::{BadHeader, Ring, RingError};
+use chrono::{DateTime, Local};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// What a run that was found is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Its recorder lives.
+    Recording,
+    /// Its recorder is dead, and its files are owed.
+    Owing,
+    /// Its files are written; the rings were kept on request.
+    Kept,
+}
+
+/// A run that has left something in one of the directories.
+pub struct FoundRun {
+    /// The run.
+    pub run_id: Uuid,
+    /// What it says of itself; `None` if that was lost, and the rings must do.
+    pub manifest: Option<Manifest>,
+    /// Its directories, as far as they are there.
+    pub dirs: Vec<PathBuf>,
+    /// Its ring files, the ring before its mirror.
+    pub rings: Vec<PathBuf>,
+    /// What it is doing.
+    pub state: RunState,
+}
+
+/// Where runs are looked for.
+#[derive(Debug, Clone)]
+pub struct Store {
+    bases: Vec<PathBuf>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store { bases: vec![default_ring_base(), default_mirror_base()] }
+    }
+}
+
+/// Why what the user named could not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    /// Nothing of that name.
+    #[error(
+        "there is no ring file, run directory or run \"{0}\"; `ringstat recover --list` shows the \
+         runs that there are"
+    )]
+    Unknown(String),
+    /// More than one.
+    #[error("more than one run begins with \"{0}\"; give more of its id")]
+    Ambiguous(String),
+    /// Not readable.
+    #[error("cannot look into {}: {source}", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// There, but without any ring.
+    #[error("{} has no ring file", .0.display())]
+    NoRings(PathBuf),
+}
+
+/// What a user's argument stands for.
+pub enum Located {
+    /// One file.
+    File(PathBuf),
+    /// A run with all its rings.
+    Run(Box<FoundRun>),
+}
+
+impl Store {
+    /// Also looks below these directories.
+    #[must_use]
+    pub fn with(mut self, bases: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.bases.extend(bases);
+        self
+    }
+
+    /// All runs, oldest first.
+    pub fn runs(&self) -> Vec<FoundRun> {
+        let mut found: BTreeMap<Uuid, Vec<PathBuf>> = BTreeMap::new();
+        for base in &self.bases {
+            for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let Some(run_id) = name.to_str().and_then(|name| Uuid::parse_str(name).ok()) else {
+                    continue;
+                };
+                let dirs = found.entry(run_id).or_default();
+                if entry.path().is_dir() && !dirs.contains(&entry.path()) {
+                    dirs.push(entry.path());
+                }
+            }
+        }
+        found.into_iter().filter_map(|(run_id, dirs)| FoundRun::of(run_id, dirs)).collect()
+    }
+
+    /// What `argument` stands for: a ring file, a run's directory, or the id of a run or the
+    /// beginning of it.
+    ///
+    /// # Errors
+    /// [`LocateError`].
+    pub fn locate(&self, argument: &str) -> Result<Located, LocateError> {
+        let path = Path::new(argument);
+        if path.is_dir() {
+            let path = fs::canonicalize(path)
+                .map_err(|source| LocateError::Io { path: path.to_owned(), source })?;
+            let run_id = path.file_name().and_then(|name| Uuid::parse_str(name.to_str()?).ok());
+            let found = FoundRun::of(run_id.unwrap_or_default(), vec![path.clone()]);
+            return match found {
+                Some(run) if !run.rings.is_empty() => Ok(Located::Run(Box::new(run))),
+                _ => Err(LocateError::NoRings(path)),
+            };
+        }
+        if path.exists() {
+            return Ok(Located::File(path.to_owned()));
+        }
+        let begins = |run: &FoundRun| run.run_id.to_string().starts_with(argument);
+        let mut runs = self.runs().into_iter().filter(begins);
+        match (runs.next(), runs.next()) {
+            (None, _) => Err(LocateError::Unknown(argument.to_owned())),
+            (Some(run), None) => Ok(Located::Run(Box::new(run))),
+            (Some(_), Some(_)) => Err(LocateError::Ambiguous(argument.to_owned())),
+        }
+    }
+}
+
+impl Located {
+    /// Opens all rings of it; those of a living run as they are now.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn rings(&self) -> Result<Vec<Ring>, DecodeError> {
+        match self {
+            Located::File(path) => {
+                let living = path.parent().is_some_and(is_living);
+                Ok(vec![if living { snapshot(path)? } else { Ring::open(path)? }])
+            }
+            Located::Run(run) => run.open(),
+        }
+    }
+
+    /// What the run says of itself.
+    pub fn manifest(&self) -> Option<Manifest> {
+        match self {
+            Located::File(path) => Manifest::load(path.parent()?).ok(),
+            Located::Run(run) => run.manifest.clone(),
+        }
+    }
+}
+
+impl FoundRun {
+    /// The run in these directories, and in those that its manifest names beside them. `None` if
+    /// there is nothing in them.
+    fn of(run_id: Uuid, mut dirs: Vec<PathBuf>) -> Option<FoundRun> {
+        // The copy that knows most: a full disk may have kept the other from being renewed.
+        let knows = |manifest: &Manifest| {
+            (manifest.done, manifest.final_datetime.is_some(), manifest.ended.is_some())
+        };
+        let manifest = dirs.iter().filter_map(|dir| Manifest::load(dir).ok()).max_by_key(knows);
+        if let Some(manifest) = &manifest {
+            let own = manifest.ring_dir.iter().chain(&manifest.mirror_dir);
+            for dir in own.filter(|dir| dir.ends_with(manifest.run_id.to_string())) {
+                if dir.is_dir() && !dirs.contains(dir) {
+                    dirs.push(dir.clone());
+                }
+            }
+            // The ring before its mirror.
+            dirs.sort_by_key(|dir| manifest.ring_dir.as_ref() != Some(dir));
+        }
+        let mut rings = Vec::new();
+        for dir in &dirs {
+            let mut files: Vec<PathBuf> = fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|extension| extension == "ring"))
+                .collect();
+            files.sort();
+            rings.extend(files);
+        }
+        if manifest.is_none() && rings.is_empty() {
+            return None;
+        }
+        let state = match &manifest {
+            _ if dirs.iter().any(|dir| is_living(dir)) => RunState::Recording,
+            Some(manifest) if manifest.done => RunState::Kept,
+            _ => RunState::Owing,
+        };
+        let run_id = manifest.as_ref().map_or(run_id, |manifest| manifest.run_id);
+        Some(FoundRun { run_id, manifest, dirs, rings, state })
+    }
+
+    /// Opens all rings that can be read.
+    fn open(&self) -> Result<Vec<Ring>, DecodeError> {
+        let mut rings = Vec::new();
+        let mut refused = None;
+        for path in &self.rings {
+            let ring = match self.state {
+                RunState::Recording => snapshot(path),
+                RunState::Owing | RunState::Kept => Ring::open(path).map_err(DecodeError::from),
+            };
+            match ring {
+                Ok(ring) => rings.push(ring),
+                // One that was damaged says more than one that was never begun.
+                Err(error) if refused.as_ref().is_none_or(is_unfinished) => refused = Some(error),
+                Err(_) => {}
+            }
+        }
+        match refused {
+            Some(error) if rings.is_empty() => Err(error),
+            _ => Ok(rings),
+        }
+    }
+
+    /// Reads its rings.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decoder(&self) -> Result<Decoder, DecodeError> {
+        Decoder::new(self.open()?)
+    }
+
+    /// Writes the files that the run owes, to `results_dir` or to where it would have put them,
+    /// and removes its rings. `None` if it lives, owes nothing, or never took a sample.
+    ///
+    /// # Errors
+    /// [`FinishError`]: then its rings stay.
+    pub fn recover(
+        &self,
+        results_dir: Option<&Path>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<FinalFiles>, FinishError> {
+        if self.state != RunState::Owing {
+            return Ok(None);
+        }
+        let mut dirs = Vec::new();
+        for path in &self.dirs {
+            match RunDir::take(path) {
+                Ok(Taken::Ours(dir)) => dirs.push(dir),
+                // Somebody else recovers it just now.
+                Ok(Taken::Living) => return Ok(None),
+                Err(source) => return Err(FinishError::Write { path: path.clone(), source }),
+            }
+        }
+        let decoder = if self.rings.is_empty() {
+            None
+        } else {
+            match self.decoder() {
+                Ok(decoder) => Some(decoder),
+                // Killed before its first sample: there is nothing to owe.
+                Err(error) if is_unfinished(&error) => None,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let decoder = decoder.filter(|decoder| decoder.summary().samples_kept > 0);
+        let files = match decoder {
+            Some(mut decoder) => {
+                let mut manifest = match &self.manifest {
+                    Some(manifest) => manifest.clone(),
+                    None => manifest_of(&decoder),
+                };
+                if let Some(dir) = results_dir {
+                    manifest.results_dir = std::path::absolute(dir)
+                        .map_err(|source| FinishError::Write { path: dir.to_owned(), source })?;
+                }
+                let order = Order {
+                    manifest: &mut manifest,
+                    save: self.manifest.is_some(),
+                    decoder: Some(&mut decoder),
+                    system: SystemInfo::default(),
+                    recovered: true,
+                    progress,
+                };
+                Some(order.carry_out()?)
+            }
+            // Killed before its first sample, or while it removed its rings behind the final files.
+            None => None,
+        };
+        dirs.iter().for_each(|dir| dir.remove(MANIFEST));
+        Ok(files)
+    }
+}
+
+/// Decodes rings to files in `results_dir`, without touching the rings: `manifest` as far as it
+/// is known, what the rings say for the rest.
+///
+/// # Errors
+/// [`FinishError`].
+pub fn write_decoded(
+    decoder: &mut Decoder,
+    manifest: Option<Manifest>,
+    results_dir: &Path,
+    change: impl FnOnce(&mut Manifest),
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<FinalFiles, FinishError> {
+    let mut manifest = manifest.unwrap_or_else(|| manifest_of(decoder));
+    manifest.results_dir = std::path::absolute(results_dir)
+        .map_err(|source| FinishError::Write { path: results_dir.to_owned(), source })?;
+    // These files are not the ones that the run owes.
+    manifest.final_datetime = None;
+    manifest.merge_metadata = None;
+    change(&mut manifest);
+    let recovered = !decoder.summary().ended_cleanly;
+    Order {
+        manifest: &mut manifest,
+        save: false,
+        decoder: Some(decoder),
+        system: SystemInfo::default(),
+        recovered,
+        progress,
+    }
+    .carry_out()
+}
+
+/// A run's manifest from what its rings say.
+fn manifest_of(decoder: &Decoder) -> Manifest {
+    let Description { hostname, run, .. } = decoder.description();
+    let nanoseconds = i64::try_from(decoder.header().start_wall_ns).unwrap_or(i64::MAX);
+    // It becomes part of a file name, and a ring may come from anywhere.
+    let benchmark_type = match &run.benchmark_type {
+        name if is_benchmark_type(name) => name.clone(),
+        _ => "record".to_owned(),
+    };
+    Manifest {
+        version: 1,
+        run_id: decoder.header().run_id,
+        benchmark_type,
+        mode: run.mode.clone(),
+        command: run.command.clone(),
+        results_dir: PathBuf::from("."),
+        format: "json".to_owned(),
+        merge_metadata: None,
+        datetime: DateTime::from_timestamp_nanos(nanoseconds)
+            .with_timezone(&Local)
+            .format(DATETIME)
+            .to_string(),
+        hostname: hostname.clone(),
+        pid: 0,
+        ring_dir: None,
+        mirror_dir: None,
+        ended: None,
+        final_datetime: None,
+        done: false,
+        warnings: Vec::new(),
+    }
+}
+
+/// Whether a living process has this run directory.
+fn is_living(dir: &Path) -> bool {
+    matches!(RunDir::take(dir), Ok(Taken::Living))
+}
+
+/// A ring whose recorder did not get to write its header: it has never held a sample. Anything
+/// else that keeps a ring from being read is no reason to remove it.
+fn is_unfinished(error: &DecodeError) -> bool {
+    let DecodeError::Ring(error) = error else { return false };
+    match error {
+        RingError::Short { found, .. } => *found == 0,
+        RingError::Header { source, .. } => *source == BadHeader::Magic(0),
+        RingError::Io { .. } | RingError::Description { .. } => false,
+    }
+}

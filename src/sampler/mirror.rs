@@ -1,0 +1,271 @@
+//! The durable copy of a run's rings: a thread that reads the segments as any reader does, writes
+//! what is new with `pwrite`, and syncs it. The sampler never waits for it and does not know how
+//! far it is; when its disk stops, only this thread stops.
+
+use super::segments::file_name;
+use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
+use crate::ring::{self, Segment, SlotState, allocate, punch};
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::{Bytes, Seq, Slot};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How a mirror is kept.
+#[derive(Debug, Clone)]
+pub struct MirrorSettings {
+    /// The run's directory on the disk; it exists.
+    pub dir: PathBuf,
+    /// Time between two syncs: what a power cut may cost.
+    pub sync_interval: Duration,
+    /// Time between two copies without a sync, if the ring is in private memory: what a crash of
+    /// the recorder alone may cost.
+    pub copy_interval: Duration,
+    /// The newest samples that are kept.
+    pub max_samples: u64,
+}
+
+/// What the mirror has come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MirrorEnd {
+    /// What went wrong, the first time.
+    pub error: Option<String>,
+    /// Whether everything was written and synced.
+    pub complete: bool,
+}
+
+enum Message {
+    Segment(Arc<Segment>),
+    Finish,
+}
+
+/// A running mirror.
+pub struct Mirror {
+    messages: Sender<Message>,
+    thread: Option<JoinHandle<()>>,
+    end: Receiver<MirrorEnd>,
+}
+
+/// Tells the mirror of new segments; the sampler's end.
+#[derive(Clone)]
+pub struct MirrorFeed(Sender<Message>);
+
+impl MirrorFeed {
+    /// A segment that is to be mirrored. Does not wait.
+    pub fn segment(&self, segment: Arc<Segment>) {
+        // Fails only if the thread is gone, and then its end says why.
+        let _ = self.0.send(Message::Segment(segment));
+    }
+}
+
+impl Mirror {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The kernel's, if there can be no thread.
+    pub fn start(settings: MirrorSettings) -> io::Result<Mirror> {
+        let (messages, inbox) = unbounded();
+        let (outbox, end) = unbounded();
+        let thread = std::thread::Builder::new().name("rs-mirror".to_owned()).spawn(move || {
+            // Out of the benchmark's way; not SCHED_IDLE, which under load might starve the copy.
+            let policy = Policy::Batch;
+            apply(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned });
+            let _ = outbox.send(Copier::new(settings).run(&inbox));
+        })?;
+        Ok(Mirror { messages, thread: Some(thread), end })
+    }
+
+    /// The sampler's end.
+    pub fn feed(&self) -> MirrorFeed {
+        MirrorFeed(self.messages.clone())
+    }
+
+    /// Asks for the last copy and sync and waits for it, but no longer than `patience`: a disk
+    /// that does not answer must not hold up whoever recorded.
+    pub fn finish(mut self, patience: Duration) -> MirrorEnd {
+        let _ = self.messages.send(Message::Finish);
+        match self.end.recv_timeout(patience) {
+            Ok(end) => {
+                if let Some(thread) = self.thread.take() {
+                    let _ = thread.join();
+                }
+                end
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let error = format!("the mirror's disk has not answered for {patience:?}");
+                MirrorEnd { error: Some(error), complete: false }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let error = "the mirror's thread ended early".to_owned();
+                MirrorEnd { error: Some(error), complete: false }
+            }
+        }
+    }
+}
+
+/// The mirror of one segment.
+struct Copy {
+    segment: Arc<Segment>,
+    file: File,
+    path: PathBuf,
+    /// Records before this one are in the file, or are lost.
+    next: Seq,
+    /// Entries of the dictionary that are in the file.
+    entries: u32,
+    dirty: bool,
+}
+
+struct Copier {
+    settings: MirrorSettings,
+    copies: Vec<Copy>,
+    end: MirrorEnd,
+}
+
+impl Copier {
+    fn new(settings: MirrorSettings) -> Self {
+        Copier { settings, copies: Vec::new(), end: MirrorEnd::default() }
+    }
+
+    fn run(mut self, inbox: &Receiver<Message>) -> MirrorEnd {
+        let interval = self.settings.sync_interval.min(self.settings.copy_interval);
+        let mut next_copy = Instant::now() + interval;
+        let mut last_sync = Instant::now();
+        loop {
+            match inbox.recv_deadline(next_copy) {
+                Ok(Message::Segment(segment)) => {
+                    if let Err(error) = self.begin(segment) {
+                        self.failed(&error);
+                    }
+                    continue;
+                }
+                Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
+                    let result = self.copy_all().and_then(|()| self.sync_all());
+                    self.end.complete = result.is_ok() && self.end.error.is_none();
+                    if let Err(error) = result {
+                        self.failed(&error);
+                    }
+                    return self.end;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let mut result = self.copy_all();
+            // Even after a failed write: what was written before it becomes durable.
+            if last_sync.elapsed() + interval / 2 >= self.settings.sync_interval {
+                result = result.and(self.sync_all());
+                last_sync = Instant::now();
+            }
+            if let Err(error) = result {
+                self.failed(&error);
+            }
+            // Not "work, then sleep": but a slow disk does not make it run all the time either.
+            next_copy = (next_copy + interval).max(Instant::now() + interval / 2);
+        }
+    }
+
+    /// Keeps the first error; later ones follow from it as a rule.
+    fn failed(&mut self, error: &io::Error) {
+        let dir = self.settings.dir.display();
+        self.end.error.get_or_insert_with(|| format!("no (complete) mirror in {dir}: {error}"));
+    }
+
+    fn begin(&mut self, segment: Arc<Segment>) -> io::Result<()> {
+        let header = segment.header();
+        if let Some(copy) = self.copies.last_mut() {
+            copy.copy_records()?;
+            let used = header.first_seq.0.saturating_sub(copy.segment.header().first_seq.0);
+            let layout = copy.segment.header().layout;
+            if used < layout.slots {
+                punch(&copy.file, layout.slot_offset(Slot(used)), layout.file_bytes());
+            }
+        }
+        let path = self.settings.dir.join(file_name(header.segment));
+        let file = allocate(&path, header.layout.file_bytes())?;
+        write_words(&file, segment.prefix(), Bytes(0))?;
+        file.sync_all()?;
+        File::open(&self.settings.dir)?.sync_all()?;
+        let next = header.first_seq;
+        self.drop_superseded(next);
+        self.copies.push(Copy { segment, file, path, next, entries: 0, dirty: false });
+        Ok(())
+    }
+
+    /// Removes segments whose records are all beyond `max_samples` when `next` begins one.
+    fn drop_superseded(&mut self, next: Seq) {
+        let oldest_wanted = next.0.saturating_sub(self.settings.max_samples);
+        while let [_, second, ..] = &self.copies[..]
+            && second.segment.header().first_seq.0 <= oldest_wanted
+        {
+            let _ = std::fs::remove_file(&self.copies.remove(0).path);
+        }
+    }
+
+    fn copy_all(&mut self) -> io::Result<()> {
+        // Only the last segment grows; the one before may have had a record in flight.
+        let recent = self.copies.len().saturating_sub(2);
+        self.copies[recent..].iter_mut().try_for_each(Copy::copy_records)
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        for copy in self.copies.iter_mut().filter(|copy| copy.dirty) {
+            rustix::fs::fdatasync(&copy.file)?;
+            copy.dirty = false;
+        }
+        Ok(())
+    }
+}
+
+impl Copy {
+    /// Writes the records and names that are new.
+    fn copy_records(&mut self) -> io::Result<()> {
+        let layout = self.segment.header().layout;
+        let first = self.segment.header().first_seq;
+        let seed = self.segment.header().seed();
+        let mut words = Vec::new();
+        while let Some(slot) = layout.slot_of(first, self.next) {
+            let stable = self.segment.copy_slot(slot, &mut words);
+            // Names first: they were stored before the record that speaks of them.
+            self.copy_names()?;
+            match ring::judge(&words, slot.0, layout.slots, first, seed) {
+                _ if !stable => {}
+                SlotState::Valid(seq, used) if seq == self.next => {
+                    let slot_bytes = &words[..used + ring::SLOT_HEAD_WORDS];
+                    let offset = layout.slot_offset(slot).0;
+                    self.file.write_all_at(bytemuck::cast_slice(slot_bytes), offset)?;
+                    self.dirty = true;
+                    self.next = Seq(seq.0 + 1);
+                }
+                // Lapped, because the disk was away for so long: go on with the oldest there is.
+                SlotState::Valid(seq, _) | SlotState::Busy(seq) if seq > self.next => {
+                    self.next = Seq((seq.0 + 1).saturating_sub(layout.slots));
+                }
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_names(&mut self) -> io::Result<()> {
+        let layout = self.segment.header().layout;
+        while u64::from(self.entries) < layout.entries {
+            let entry = self.segment.entry(self.entries);
+            // Pairs with the release store in `dictionary::write`.
+            if entry[0].load(Ordering::Acquire) == 0 {
+                break;
+            }
+            write_words(&self.file, entry, layout.entry_offset(self.entries))?;
+            self.dirty = true;
+            self.entries += 1;
+        }
+        Ok(())
+    }
+}
+
+fn write_words(file: &File, words: &[AtomicU64], offset: Bytes) -> io::Result<()> {
+    let words: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
+    file.write_all_at(bytemuck::cast_slice(&words), offset.0)
+}

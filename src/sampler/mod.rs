@@ -1,0 +1,138 @@
+//! The sampler: one thread that sleeps to absolute deadlines and writes a record at each, and the
+//! parts that it needs. Data leaves it through the ring alone; nothing can make it wait.
+
+mod clock;
+mod mirror;
+mod segments;
+mod sleeper;
+mod storage;
+mod take;
+pub mod thread;
+mod ticks;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use clock::{Control, SystemClock};
+pub use mirror::{MirrorEnd, MirrorSettings};
+pub use segments::{SegmentError, SegmentPlan};
+pub use sleeper::{Probe, Started};
+pub use storage::Medium;
+
+use crate::source::SourceDef;
+use mirror::Mirror;
+pub(crate) use segments::Kept;
+use sleeper::{LoopEnd, Sleeper};
+use std::io;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thread::ThreadSettings;
+
+/// All that a sampler must be told.
+pub struct SamplerSettings {
+    /// What to record.
+    pub sources: Vec<&'static SourceDef>,
+    /// Where `/proc` is.
+    pub procfs: PathBuf,
+    /// How the thread is run.
+    pub thread: ThreadSettings,
+    /// The rings.
+    pub plan: SegmentPlan,
+    /// Their durable copy.
+    pub mirror: Option<MirrorSettings>,
+}
+
+/// Why nothing is recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum SamplerError {
+    /// There can be no thread.
+    #[error("cannot start the sampler's thread: {0}")]
+    Thread(io::Error),
+    /// There can be no ring.
+    #[error("cannot record: {0}")]
+    Segment(#[from] SegmentError),
+    /// A bug; the recording is lost, the benchmark is not.
+    #[error("the sampler's thread ended before its first sample; please report this")]
+    Ended,
+}
+
+/// A running sampler.
+pub struct Sampler {
+    control: Control,
+    thread: JoinHandle<LoopEnd>,
+    mirror: Option<Mirror>,
+}
+
+/// What a sampler leaves.
+pub struct SamplerEnd {
+    /// The segments that still have samples to keep, oldest first.
+    pub segments: Vec<Kept>,
+    /// What could not be had, in sentences.
+    pub notes: Vec<String>,
+    /// How the mirror ended; `None` without one.
+    pub mirror: Option<MirrorEnd>,
+}
+
+impl Sampler {
+    /// Starts the threads; returns when the first sample has been taken.
+    ///
+    /// # Errors
+    /// [`SamplerError`]: then nothing runs.
+    pub fn start(mut settings: SamplerSettings) -> Result<(Sampler, Started), SamplerError> {
+        let mut notes = Vec::new();
+        let mirror = settings.mirror.take().and_then(|mirror| match Mirror::start(mirror) {
+            Ok(mirror) => Some(mirror),
+            Err(error) => {
+                notes.push(format!("no mirror: cannot start its thread: {error}"));
+                settings.plan.mirror_dir = None;
+                None
+            }
+        });
+        let feed = mirror.as_ref().map(Mirror::feed);
+        let control = Control::default();
+        let (outbox, inbox) = crossbeam::channel::bounded(1);
+        let shared = control.clone();
+        // At most 15 bytes of a thread's name are shown (prctl(2), PR_SET_NAME).
+        let thread = std::thread::Builder::new().name("rs-sampler".to_owned()).spawn(move || {
+            let clock = SystemClock::new(shared.clone());
+            match Sleeper::begin(settings, clock, shared, feed) {
+                Ok((sleeper, mut started)) => {
+                    started.notes.splice(0..0, notes);
+                    let _ = outbox.send(Ok(started));
+                    sleeper.run()
+                }
+                Err(error) => {
+                    let _ = outbox.send(Err(error));
+                    LoopEnd::default()
+                }
+            }
+        });
+        let thread = thread.map_err(SamplerError::Thread)?;
+        let started = inbox.recv().map_err(|_| SamplerError::Ended)??;
+        Ok((Sampler { control, thread, mirror }, started))
+    }
+
+    /// Samples taken and ticks missed so far.
+    pub fn progress(&self) -> (u64, u64) {
+        self.control.progress()
+    }
+
+    /// Whether the thread is still at work.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Takes the last sample and ends the threads. Waits for the mirror's disk for at most
+    /// `patience`.
+    pub fn stop(self, patience: Duration) -> SamplerEnd {
+        self.control.stop();
+        let LoopEnd { segments, mut notes } = self.thread.join().unwrap_or_else(|_| LoopEnd {
+            segments: Vec::new(),
+            notes: vec!["the sampler's thread panicked; please report this".to_owned()],
+        });
+        let mirror = self.mirror.map(|mirror| mirror.finish(patience));
+        notes.extend(mirror.iter().filter_map(|end| end.error.clone()));
+        SamplerEnd { segments, notes, mirror }
+    }
+}

@@ -1,0 +1,254 @@
+//! The segments of one run: making the next one, with memory, header and description, and giving
+//! back what older ones no longer need.
+
+use super::clock::Clock;
+use super::storage::{Medium, NotEnoughMemory, Storage};
+use super::take::SampleTaker;
+use crate::description::Description;
+use crate::ring::{
+    BadHeader, BadLayout, Header, Layout, RingWriter, Segment, description_check, punch,
+};
+use crate::units::{Bytes, Seq, Slot};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Segments that one run may have; a kernel file that changes its layout all the time must not
+/// fill the memory with them.
+const MAX_SEGMENTS: u64 = 256;
+/// Room in the description for what is known only once the memory is there.
+const SPARE_DESCRIPTION_BYTES: usize = 1024;
+
+/// What all segments of a run have in common.
+#[derive(Debug, Clone)]
+pub struct SegmentPlan {
+    /// The run.
+    pub run_id: Uuid,
+    /// The kernel's boot id.
+    pub boot_id: Uuid,
+    /// Time between two ticks.
+    pub interval_ns: u64,
+    /// Newest samples to be kept.
+    pub max_samples: u64,
+    /// The run's directory in the ring storage; private memory without one.
+    pub ring_dir: Option<PathBuf>,
+    /// The run's directory for the mirror.
+    pub mirror_dir: Option<PathBuf>,
+    /// The description, but for schema and storage.
+    pub description: Description,
+}
+
+impl SegmentPlan {
+    /// For a ring in private memory that belongs to no run.
+    pub(super) fn in_memory() -> SegmentPlan {
+        let description = Description {
+            ringstat: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: String::new(),
+            run: Default::default(),
+            system: Default::default(),
+            sampler: Default::default(),
+            schema: Default::default(),
+        };
+        SegmentPlan {
+            run_id: Uuid::nil(),
+            boot_id: Uuid::nil(),
+            interval_ns: crate::ring::MIN_INTERVAL_NS,
+            max_samples: 1,
+            ring_dir: None,
+            mirror_dir: None,
+            description,
+        }
+    }
+}
+
+/// Why there is no new segment.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// Memory.
+    #[error(transparent)]
+    Memory(#[from] NotEnoughMemory),
+    /// A size beyond what a ring can have.
+    #[error("the ring would be too large ({0}); keep fewer samples (--max-samples)")]
+    Layout(#[from] BadLayout),
+    /// The header would not be readable.
+    #[error("the ring's header cannot be written: {0}")]
+    Header(#[from] BadHeader),
+    /// The description cannot be written.
+    #[error("the ring's description cannot be written: {0}")]
+    Description(#[from] serde_json::Error),
+    /// There are too many.
+    #[error("the run has {MAX_SEGMENTS} segments already; the layout of a source keeps changing")]
+    TooMany,
+}
+
+/// A segment with its file.
+pub struct Kept {
+    /// Its memory.
+    pub segment: Arc<Segment>,
+    /// Its file, unless the memory is private.
+    pub file: Option<(File, PathBuf)>,
+}
+
+/// The segments of a run, oldest first; the last is being written.
+pub struct Segments {
+    plan: SegmentPlan,
+    kept: Vec<Kept>,
+    begun: u64,
+    start: Option<(u64, u64)>,
+    notes: Vec<String>,
+}
+
+/// The name of segment number `segment` in its run's directories.
+pub fn file_name(segment: u64) -> String {
+    format!("{segment:05}.ring")
+}
+
+impl Segments {
+    /// None yet.
+    pub fn new(plan: SegmentPlan) -> Self {
+        Segments { plan, kept: Vec::new(), begun: 0, start: None, notes: Vec::new() }
+    }
+
+    /// `CLOCK_REALTIME` and `CLOCK_MONOTONIC` of tick 0; 0 before the first segment.
+    pub fn start_ns(&self) -> (u64, u64) {
+        self.start.unwrap_or_default()
+    }
+
+    /// Segments begun so far.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Begins the next segment with record `first_seq`, sized and described by `taker`. The
+    /// first one sets the start of the run: as late as can be, since making a ring takes time.
+    ///
+    /// # Errors
+    /// [`SegmentError`]; the segments that there are stay as they are.
+    pub fn begin(
+        &mut self,
+        taker: &mut SampleTaker,
+        first_seq: Seq,
+        clock: &impl Clock,
+    ) -> Result<RingWriter, SegmentError> {
+        if self.begun >= MAX_SEGMENTS {
+            return Err(SegmentError::TooMany);
+        }
+        let mut description = self.plan.description.clone();
+        description.schema = taker.schema();
+        let name = file_name(self.begun);
+        let path_in = |dir: &Option<PathBuf>| dir.as_ref().map(|dir| dir.join(&name));
+        let ring_path = path_in(&self.plan.ring_dir);
+        let shown = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+        description.sampler.ring = shown(ring_path.clone());
+        description.sampler.mirror = shown(path_in(&self.plan.mirror_dir));
+        let room = serde_json::to_vec(&description)?.len() + SPARE_DESCRIPTION_BYTES;
+        let layout = Layout::new(
+            Bytes(room as u64),
+            taker.dictionary_entries(),
+            taker.record_words(),
+            self.plan.max_samples + 1,
+        )?;
+        let storage = self.storage(ring_path, layout.file_bytes())?;
+        description.sampler.storage = storage.medium.name().to_owned();
+        if storage.medium == Medium::PrivateMemory {
+            description.sampler.ring = None;
+        }
+        let mut map = storage.map;
+        // Permitted up to RLIMIT_MEMLOCK, or with CAP_IPC_LOCK; the pages are there either way.
+        description.sampler.memory_locked = map.lock().is_ok();
+        description.sampler.notes.extend(self.notes.iter().cloned());
+        let description = padded(&description, room)?;
+        let (start_wall_ns, start_monotonic_ns) =
+            *self.start.get_or_insert_with(|| (clock.realtime_ns(), clock.monotonic_ns()));
+        let header = Header {
+            layout,
+            description_check: description_check(&description),
+            max_samples: self.plan.max_samples,
+            run_id: self.plan.run_id,
+            segment: self.begun,
+            first_seq,
+            start_wall_ns,
+            start_monotonic_ns,
+            interval_ns: self.plan.interval_ns,
+            boot_id: self.plan.boot_id,
+        };
+        let segment = Arc::new(Segment::create(Arc::new(map), header, &description)?);
+        taker.begin_segment(layout.entries);
+        self.give_back(first_seq);
+        self.begun += 1;
+        self.kept.push(Kept { segment: segment.clone(), file: storage.file });
+        Ok(RingWriter::new(segment))
+    }
+
+    /// What could not be had so far.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Ends it all; the segments that are left and what could not be had.
+    pub fn finish(self) -> (Vec<Kept>, Vec<String>) {
+        (self.kept, self.notes)
+    }
+
+    fn storage(&mut self, path: Option<PathBuf>, bytes: Bytes) -> Result<Storage, NotEnoughMemory> {
+        let Some(path) = path else { return Storage::private(bytes) };
+        match Storage::file(&path, bytes) {
+            Ok(storage) => Ok(storage),
+            Err(error) => {
+                let storage = Storage::private(bytes)?;
+                self.notes.push(match &self.plan.mirror_dir {
+                    Some(dir) => format!(
+                        "no ring at {}: {error}. Samples are kept in private memory and copied to \
+                         {} every second or at every sample: a crash loses what came since",
+                        path.display(),
+                        dir.display()
+                    ),
+                    None => format!(
+                        "no ring at {}: {error}. Samples are kept in private memory alone: a crash \
+                         loses them all",
+                        path.display()
+                    ),
+                });
+                Ok(storage)
+            }
+        }
+    }
+
+    /// A segment that will not be written to again needs no empty slots, and one whose samples
+    /// are all beyond `max_samples` is not needed at all.
+    fn give_back(&mut self, next: Seq) {
+        if let Some(Kept { segment, file: Some((file, _)) }) = self.kept.last() {
+            let header = segment.header();
+            let used = next.0.saturating_sub(header.first_seq.0);
+            if used < header.layout.slots {
+                punch(file, header.layout.slot_offset(Slot(used)), header.layout.file_bytes());
+            }
+        }
+        let oldest_wanted = next.0.saturating_sub(self.plan.max_samples);
+        let mut ends: Vec<u64> =
+            self.kept.iter().skip(1).map(|kept| kept.segment.header().first_seq.0).collect();
+        ends.push(next.0);
+        let mut ends = ends.into_iter();
+        self.kept.retain(|kept| {
+            let wanted = ends.next().is_none_or(|end| end > oldest_wanted);
+            if let (false, Some((_, path))) = (wanted, &kept.file) {
+                let _ = std::fs::remove_file(path);
+            }
+            wanted
+        });
+    }
+}
+
+/// The description as JSON, with blanks behind it up to `room` bytes.
+fn padded(description: &Description, room: usize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut json = serde_json::to_vec(description)?;
+    if json.len() > room {
+        // Only the notes can have grown beyond the room.
+        let mut shorter = description.clone();
+        shorter.sampler.notes.clear();
+        json = serde_json::to_vec(&shorter)?;
+    }
+    json.resize(room, b' ');
+    Ok(json)
+}

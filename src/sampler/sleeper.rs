@@ -1,0 +1,229 @@
+//! The sampler's thread: sleep, sample, commit, again; and the same single sample for who wants to
+//! measure it. Everything that may take time or memory (a new segment, a larger buffer) happens
+//! between samples, when something no longer fits.
+
+use super::clock::{Clock, Control, SystemClock, Wake};
+use super::mirror::MirrorFeed;
+use super::segments::{Kept, SegmentError, Segments};
+use super::take::{Fit, Retake, SampleTaker};
+use super::thread::{InForce, apply};
+use super::ticks::{Due, Ticks};
+use super::{SamplerSettings, SegmentPlan};
+use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RecordWriter};
+use crate::ring::RingWriter;
+use crate::source::SourceDef;
+use crate::units::Seq;
+use std::path::Path;
+
+/// What a run began as.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// `CLOCK_REALTIME` at tick 0, ns.
+    pub wall_ns: u64,
+    /// `CLOCK_MONOTONIC` at tick 0, ns.
+    pub monotonic_ns: u64,
+    /// How the thread is run.
+    pub thread: InForce,
+    /// What could not be had, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// What the thread leaves.
+#[derive(Default)]
+pub(super) struct LoopEnd {
+    pub segments: Vec<Kept>,
+    pub notes: Vec<String>,
+}
+
+/// Writes samples into the segments of a run.
+struct Recorder<C> {
+    clock: C,
+    taker: SampleTaker,
+    segments: Segments,
+    ring: RingWriter,
+    seq: Seq,
+    mirror: Option<MirrorFeed>,
+    notes: Vec<String>,
+}
+
+impl<C: Clock> Recorder<C> {
+    fn new(
+        clock: C,
+        mut taker: SampleTaker,
+        plan: SegmentPlan,
+        mirror: Option<MirrorFeed>,
+    ) -> Result<Self, SegmentError> {
+        let mut segments = Segments::new(plan);
+        let ring = segments.begin(&mut taker, Seq(0), &clock)?;
+        if let Some(mirror) = &mirror {
+            mirror.segment(ring.segment().clone());
+        }
+        Ok(Recorder { clock, taker, segments, ring, seq: Seq(0), mirror, notes: Vec::new() })
+    }
+
+    /// Records one sample.
+    #[inline]
+    fn record(&mut self, due: Due, missed: u64, flags: u64) {
+        if self.try_record(due, missed, flags, Fit::All).is_ok() {
+            return;
+        }
+        self.record_again(due, missed, flags);
+    }
+
+    /// A text outgrew its buffer, or the host its segment.
+    #[cold]
+    fn record_again(&mut self, due: Due, missed: u64, flags: u64) {
+        // Twice in one tick is a host that changes faster than it can be read; the sample then
+        // says what it lacks.
+        for _ in 0..2 {
+            match self.try_record(due, missed, flags, Fit::All) {
+                Ok(()) => return,
+                Err(Retake::Again) => {}
+                Err(Retake::InNewSegment) => {
+                    if let Err(error) = self.next_segment() {
+                        let note = format!("no new segment of the ring: {error}");
+                        if !self.notes.contains(&note) {
+                            self.notes.push(note);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        // Cannot fail: what does not fit is left out.
+        let _ = self.try_record(due, missed, flags, Fit::WhatCan);
+    }
+
+    fn next_segment(&mut self) -> Result<(), SegmentError> {
+        self.ring = self.segments.begin(&mut self.taker, self.seq, &self.clock)?;
+        if let Some(mirror) = &self.mirror {
+            mirror.segment(self.ring.segment().clone());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn try_record(&mut self, due: Due, missed: u64, flags: u64, fit: Fit) -> Result<(), Retake> {
+        let slot = self.ring.begin(self.seq).ok_or(Retake::InNewSegment)?;
+        let mut record = RecordWriter::new(slot.record(), self.taker.sources())
+            .map_err(|_| Retake::InNewSegment)?;
+        let cpu_ns = self.clock.thread_cpu_ns();
+        let wall_ns = self.clock.realtime_ns();
+        let begin_ns = self.clock.monotonic_ns();
+        self.taker.take(&mut record, &self.ring, self.seq, fit)?;
+        let end_ns = self.clock.monotonic_ns();
+        let extra = if due.extra { FLAG_EXTRA } else { 0 };
+        record.set(Common::Tick, due.tick.0);
+        record.set(Common::WallNs, wall_ns);
+        record.set(Common::BeginNs, begin_ns);
+        record.set(Common::EndNs, end_ns);
+        record.set(Common::LatenessNs, begin_ns.saturating_sub(due.deadline_ns));
+        record.set(Common::MissedTicks, missed);
+        record.set(Common::CpuNs, cpu_ns);
+        record.set(Common::Flags, flags | extra);
+        let used = record.used_words();
+        slot.commit(used);
+        self.seq.0 += 1;
+        Ok(())
+    }
+}
+
+/// The loop of the sampler's thread.
+pub(super) struct Sleeper<C> {
+    recorder: Recorder<C>,
+    ticks: Ticks,
+    control: Control,
+}
+
+impl<C: Clock> Sleeper<C> {
+    /// Sets the thread up, makes the first segment and takes the sample of tick 0.
+    pub(super) fn begin(
+        settings: SamplerSettings,
+        clock: C,
+        control: Control,
+        mirror: Option<MirrorFeed>,
+    ) -> Result<(Self, Started), SegmentError> {
+        let thread = apply(&settings.thread);
+        let mut plan = settings.plan;
+        let facts = &mut plan.description.sampler;
+        facts.policy = thread.policy.name().to_owned();
+        facts.nice = thread.nice;
+        facts.cpu = thread.cpu;
+        facts.timer_slack_ns = thread.timer_slack_ns;
+        facts.notes.clone_from(&thread.notes);
+        let interval_ns = plan.interval_ns;
+        let taker = SampleTaker::new(&settings.sources, &settings.procfs);
+        let recorder = Recorder::new(clock, taker, plan, mirror)?;
+        let (wall_ns, monotonic_ns) = recorder.segments.start_ns();
+        let ticks = Ticks::new(monotonic_ns, interval_ns);
+        let mut sleeper = Sleeper { recorder, ticks, control };
+        sleeper.tick();
+        let notes = [thread.notes.clone(), sleeper.recorder.segments.notes().to_vec()].concat();
+        Ok((sleeper, Started { wall_ns, monotonic_ns, thread, notes }))
+    }
+
+    /// Sleeps and samples until the stop, and once more then.
+    pub(super) fn run(mut self) -> LoopEnd {
+        while self.recorder.clock.wait_until(self.ticks.next_deadline_ns()) == Wake::Deadline {
+            self.tick();
+        }
+        let due = self.ticks.at_stop(self.recorder.clock.monotonic_ns());
+        self.recorder.record(due, self.ticks.missed(), FLAG_AT_STOP);
+        self.control.set_progress(self.recorder.seq.0, self.ticks.missed());
+        let (segments, mut notes) = self.recorder.segments.finish();
+        notes.append(&mut self.recorder.notes);
+        LoopEnd { segments, notes }
+    }
+
+    #[inline]
+    fn tick(&mut self) {
+        let due = self.ticks.due(self.recorder.clock.monotonic_ns());
+        self.recorder.record(due, self.ticks.missed(), 0);
+        self.ticks.sampled(self.recorder.clock.monotonic_ns());
+        self.control.set_progress(self.recorder.seq.0, self.ticks.missed());
+    }
+}
+
+/// Takes samples on the calling thread, into a ring in private memory: for measuring what one
+/// costs. The code is the sampler's own.
+pub struct Probe {
+    recorder: Recorder<SystemClock>,
+    ticks: Ticks,
+}
+
+impl Probe {
+    /// A ring for `max_samples` of `sources` below `procfs`.
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub fn new(
+        sources: &[&'static SourceDef],
+        procfs: &Path,
+        max_samples: u64,
+    ) -> Result<Probe, SegmentError> {
+        let plan = SegmentPlan { max_samples, ..SegmentPlan::in_memory() };
+        let interval_ns = plan.interval_ns;
+        let taker = SampleTaker::new(sources, procfs);
+        let clock = SystemClock::new(Control::default());
+        let recorder = Recorder::new(clock, taker, plan, None)?;
+        let ticks = Ticks::new(recorder.segments.start_ns().1, interval_ns);
+        Ok(Probe { recorder, ticks })
+    }
+
+    /// Takes one sample.
+    #[inline]
+    pub fn sample(&mut self) {
+        let due = self.ticks.due(self.recorder.clock.monotonic_ns());
+        self.recorder.record(due, 0, 0);
+    }
+
+    /// Samples taken so far.
+    pub fn samples(&self) -> u64 {
+        self.recorder.seq.0
+    }
+
+    /// Segments begun so far; more than one says that the host changed.
+    pub fn segments(&self) -> u64 {
+        self.recorder.segments.begun()
+    }
+}

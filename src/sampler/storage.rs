@@ -1,0 +1,159 @@
+//! Where a segment's memory comes from: a file in memory-backed storage, a file on a disk, or
+//! private memory; how much of each may be taken. The benchmark comes first: never more than half
+//! of what is free.
+
+use crate::ring::{WordMap, allocate};
+use crate::units::Bytes;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// `TMPFS_MAGIC` and `RAMFS_MAGIC` of `include/uapi/linux/magic.h`.
+const MEMORY_FILE_SYSTEMS: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// What a file system keeps its files in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// tmpfs: a store never waits.
+    SharedMemory,
+    /// Anything else: a store can wait for the device.
+    Disk,
+    /// No file at all.
+    PrivateMemory,
+}
+
+impl Medium {
+    /// As the output says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Medium::SharedMemory => "shared memory",
+            Medium::Disk => "disk",
+            Medium::PrivateMemory => "private memory",
+        }
+    }
+
+    /// The medium below a directory.
+    pub fn of(dir: &Path) -> Medium {
+        match rustix::fs::statfs(dir) {
+            Ok(stat) if MEMORY_FILE_SYSTEMS.contains(&i64::from(stat.f_type)) => {
+                Medium::SharedMemory
+            }
+            _ => Medium::Disk,
+        }
+    }
+}
+
+/// Memory for one segment.
+pub struct Storage {
+    /// The words.
+    pub map: WordMap,
+    /// What they lie in.
+    pub medium: Medium,
+    /// The file, unless the memory is private.
+    pub file: Option<(File, PathBuf)>,
+}
+
+/// There is not enough memory for a ring of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a ring of {need_mb} MB is more than half of the {available_mb} MB of memory that are \
+     available; keep fewer samples (--max-samples) or fewer sources (--sources)"
+)]
+pub struct NotEnoughMemory {
+    /// Size of the ring.
+    pub need_mb: u64,
+    /// `MemAvailable`.
+    pub available_mb: u64,
+}
+
+impl Storage {
+    /// A file of `bytes` at `path`.
+    ///
+    /// # Errors
+    /// The kernel's, or that it would be more than half of what is free.
+    pub fn file(path: &Path, bytes: Bytes) -> io::Result<Storage> {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let free =
+            rustix::fs::statvfs(dir).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))?;
+        let medium = Medium::of(dir);
+        let available = match medium {
+            Medium::SharedMemory => free.min(available_memory().0),
+            _ => free,
+        };
+        if bytes.0 > available / 2 {
+            let (need, free) = (megabytes(bytes.0), megabytes(available));
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("{need} MB are more than half of the {free} MB that are free there"),
+            ));
+        }
+        let file = allocate(path, bytes)?;
+        let map = WordMap::of_file(&file, bytes).inspect_err(|_| {
+            let _ = std::fs::remove_file(path);
+        })?;
+        Ok(Storage { map, medium, file: Some((file, path.to_owned())) })
+    }
+
+    /// Private memory.
+    ///
+    /// # Errors
+    /// [`NotEnoughMemory`].
+    pub fn private(bytes: Bytes) -> Result<Storage, NotEnoughMemory> {
+        let available = available_memory();
+        let refused =
+            NotEnoughMemory { need_mb: megabytes(bytes.0), available_mb: megabytes(available.0) };
+        if bytes.0 > available.0 / 2 {
+            return Err(refused);
+        }
+        let map = WordMap::private(bytes).map_err(|_| refused)?;
+        Ok(Storage { map, medium: Medium::PrivateMemory, file: None })
+    }
+}
+
+/// Memory that can be had without swapping: `MemAvailable`, or what the cgroup still allows if
+/// that is less.
+fn available_memory() -> Bytes {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of_host = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"))
+        .and_then(|number| number.trim().parse::<u64>().ok())
+        .map_or(u64::MAX, |kilobytes| kilobytes.saturating_mul(1024));
+    let number = |file: &str| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    // Inside a container these are its own; outside, the root has no limit.
+    let of_group = number("/sys/fs/cgroup/memory.max")
+        .zip(number("/sys/fs/cgroup/memory.current"))
+        .map_or(u64::MAX, |(most, now)| most.saturating_sub(now));
+    Bytes(of_host.min(of_group))
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_half_of_the_memory_is_taken() {
+        let all = available_memory();
+        assert!(all.0 > 0 && all.0 < u64::MAX);
+        let error = Storage::private(all).err().unwrap();
+        assert!(error.to_string().contains("--max-samples"), "{error}");
+        assert_eq!(Storage::private(Bytes(4096)).unwrap().medium, Medium::PrivateMemory);
+    }
+
+    #[test]
+    fn no_more_than_half_of_a_file_system_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        let free = rustix::fs::statvfs(dir.path()).unwrap();
+        let half = Bytes(free.f_bavail * free.f_frsize / 2 + (64 << 20));
+        let error = Storage::file(&path, half).err().unwrap();
+        assert!(error.to_string().contains("more than half"), "{error}");
+        assert!(!path.exists());
+        let storage = Storage::file(&path, Bytes(8192)).unwrap();
+        assert_eq!(storage.medium, Medium::of(dir.path()));
+    }
+}

@@ -1,0 +1,250 @@
+//! Taking one sample: every source's file is read into the one buffer, parsed, and written as
+//! the words of a record. The hot path of the whole program; it knows neither clocks nor files of
+//! its own. What is allocated is allocated before or between samples.
+
+use crate::fault::{Fault, Reason};
+use crate::record::{BLOCK_HEAD_WORDS, Block, COMMON_WORDS, RecordWriter};
+use crate::ring::{MAX_SLOT_WORDS, RingWriter};
+use crate::schema::{Schema, Shape, SourceSchema};
+use crate::source::text::{KeptFile, MAX_TEXT_BYTES, NoText};
+use crate::source::{Names, Parsed, Probed, Source, SourceDef};
+use crate::units::{Seq, Words};
+use std::path::{Path, PathBuf};
+
+/// Something did not fit: the sample is to be taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Retake {
+    /// In the same segment: the text buffer was too small, and is larger now.
+    Again,
+    /// In a new segment, by this taker's schema and sizes.
+    InNewSegment,
+}
+
+/// What to do with what does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Nothing may be left out: [`Retake`] is returned.
+    All,
+    /// What does not fit is left out, and the sample says so.
+    WhatCan,
+}
+
+/// Reads all sources of one host.
+pub struct SampleTaker {
+    feeds: Vec<Feed>,
+    text: Vec<u8>,
+}
+
+/// One source with its file.
+struct Feed {
+    def: &'static SourceDef,
+    file: KeptFile,
+    /// `None` while the file has never been readable.
+    parser: Option<Parser>,
+    /// What the next segment is to have instead.
+    next_parser: Option<Parser>,
+}
+
+struct Parser {
+    shape: Shape,
+    source: Box<dyn Source>,
+    /// Rows that the last text had.
+    rows: usize,
+}
+
+impl From<Probed> for Parser {
+    fn from(probed: Probed) -> Self {
+        Parser { shape: probed.shape, source: probed.source, rows: probed.rows }
+    }
+}
+
+impl SampleTaker {
+    /// Opens and probes every source below `procfs`. A source that cannot be read now is tried
+    /// again with every sample.
+    pub fn new(sources: &[&'static SourceDef], procfs: &Path) -> Self {
+        let mut text = Vec::new();
+        let feeds = sources.iter().map(|def| {
+            let mut file = KeptFile::new(path_of(def, procfs));
+            let probed = file.read_growing(&mut text).and_then(def.probe);
+            Feed { def, file, parser: None, next_parser: probed.ok().map(Parser::from) }
+        });
+        let feeds = feeds.collect();
+        // At least twice the longest text, which has left its traces.
+        let room = (text.len() * 2).clamp(64 << 10, MAX_TEXT_BYTES + 1);
+        SampleTaker { feeds, text: vec![0; room] }
+    }
+
+    /// The words that a record of the next segment will have.
+    pub fn schema(&self) -> Schema {
+        let sources = self.feeds.iter().map(|feed| SourceSchema {
+            name: feed.def.name.to_owned(),
+            path: feed.file.path().display().to_string(),
+            shape: feed.next().map(|parser| parser.shape.clone()),
+        });
+        Schema { sources: sources.collect() }
+    }
+
+    /// Room that such a record should have: what there is now, and for tables half as much again, at
+    /// least 16 rows. Never more than a slot can have.
+    pub fn record_words(&self) -> Words {
+        let blocks = self.feeds.iter().map(|feed| {
+            let data = feed.next().map_or(0, |parser| match &parser.shape {
+                Shape::Scalars { fields } => fields.len(),
+                shape @ Shape::Table { .. } => {
+                    (parser.rows + (parser.rows / 2).max(16)) * shape.row_words()
+                }
+            });
+            (BLOCK_HEAD_WORDS + data) as u64
+        });
+        let words = COMMON_WORDS as u64 + blocks.sum::<u64>();
+        Words(words.min(MAX_SLOT_WORDS / 2))
+    }
+
+    /// Entries that a dictionary should have: many changes of the instances that there are now.
+    pub fn dictionary_entries(&self) -> u64 {
+        let tables = self.feeds.iter().filter_map(Feed::next);
+        let rows: usize = tables
+            .filter(|parser| matches!(parser.shape, Shape::Table { .. }))
+            .map(|parser| parser.rows)
+            .sum();
+        4096 + 4 * rows as u64
+    }
+
+    /// Sources that the record has a block for.
+    pub fn sources(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// A new segment begins, whose dictionary has room for `entries`.
+    pub fn begin_segment(&mut self, entries: u64) {
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        for feed in &mut self.feeds {
+            feed.parser = feed.next_parser.take().or(feed.parser.take());
+            if let Some(parser) = &mut feed.parser {
+                parser.source.begin_segment(entries);
+            }
+        }
+    }
+
+    /// Takes one sample. With [`Fit::WhatCan`] it always succeeds.
+    ///
+    /// # Errors
+    /// [`Retake`].
+    #[inline]
+    pub fn take(
+        &mut self,
+        record: &mut RecordWriter<'_>,
+        ring: &RingWriter,
+        seq: Seq,
+        fit: Fit,
+    ) -> Result<(), Retake> {
+        let mut retake = None;
+        for (index, feed) in self.feeds.iter_mut().enumerate() {
+            let Ok(mut block) = record.block() else { return Err(Retake::InNewSegment) };
+            let mut names = Dictionary { ring, source: index as u32, seq };
+            let written = feed.take(&mut self.text, &mut block, &mut names);
+            block.finish(written.count, written.fault);
+            retake = retake.max(written.retake);
+        }
+        match (retake, fit) {
+            (None, _) | (_, Fit::WhatCan) => Ok(()),
+            (Some(Retake::Again), Fit::All) => {
+                let room = (self.text.len() * 2).min(MAX_TEXT_BYTES + 1);
+                self.text = vec![0; room];
+                Err(Retake::Again)
+            }
+            (Some(retake), Fit::All) => Err(retake),
+        }
+    }
+}
+
+/// What became of one block.
+struct Written {
+    count: usize,
+    fault: Option<Fault>,
+    retake: Option<Retake>,
+}
+
+impl Written {
+    fn nothing(fault: Fault, retake: Option<Retake>) -> Self {
+        Written { count: 0, fault: Some(fault), retake }
+    }
+}
+
+impl Feed {
+    /// The parser that the next segment will have.
+    fn next(&self) -> Option<&Parser> {
+        self.next_parser.as_ref().or(self.parser.as_ref())
+    }
+
+    /// Writes the block's data.
+    #[inline]
+    fn take(
+        &mut self,
+        text: &mut [u8],
+        block: &mut Block<'_, '_>,
+        names: &mut Dictionary<'_>,
+    ) -> Written {
+        let text = match self.file.read(text) {
+            Ok(text) => text,
+            Err(NoText::Fault(fault)) => return Written::nothing(fault, None),
+            Err(NoText::BufferFull) => {
+                let larger = (text.len() <= MAX_TEXT_BYTES).then_some(Retake::Again);
+                return Written::nothing(Fault::at(Reason::TooLong, 0), larger);
+            }
+        };
+        let Some(parser) = &mut self.parser else { return self.relayout(text) };
+        match parser.source.parse(text, block, names) {
+            Parsed::Values { count, fault } => Written { count, fault, retake: None },
+            Parsed::Nothing(fault) => {
+                block.rewind();
+                Written::nothing(fault, None)
+            }
+            Parsed::Outgrown { written, lost } => {
+                parser.rows = written + lost;
+                let fault = Some(Fault::NoRoom(u32::try_from(lost).unwrap_or(u32::MAX)));
+                Written { count: written, fault, retake: Some(Retake::InNewSegment) }
+            }
+            Parsed::Relayout => {
+                block.rewind();
+                self.relayout(text)
+            }
+        }
+    }
+
+    /// The layout is another: the next segment has it, this one says why it has no values.
+    #[cold]
+    fn relayout(&mut self, text: &[u8]) -> Written {
+        match (self.def.probe)(text) {
+            Ok(probed) => {
+                self.next_parser = Some(probed.into());
+                let fault = Fault::at(Reason::LayoutChanged, 0);
+                Written::nothing(fault, Some(Retake::InNewSegment))
+            }
+            Err(fault) => Written::nothing(fault, None),
+        }
+    }
+}
+
+/// The ring's dictionary for one source and one record.
+struct Dictionary<'a> {
+    ring: &'a RingWriter,
+    source: u32,
+    seq: Seq,
+}
+
+impl Names for Dictionary<'_> {
+    fn add(&mut self, identity: u64, name: &[u8]) -> Option<u32> {
+        self.ring.add_entry(self.source, identity, self.seq, name)
+    }
+}
+
+/// Where a source's file is. `/proc/net` is a link to the reader's own network namespace; in a
+/// host's `/proc` that is mounted in a container, process 1 has the host's.
+fn path_of(def: &SourceDef, procfs: &Path) -> PathBuf {
+    let of_init = procfs.join("1").join(def.file);
+    if def.file.starts_with("net/") && procfs != Path::new("/proc") && of_init.exists() {
+        return of_init;
+    }
+    procfs.join(def.file)
+}
