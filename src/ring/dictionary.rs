@@ -6,6 +6,7 @@
 
 use super::checksum::of_words;
 use super::layout::{ENTRY_HEAD_WORDS, ENTRY_NAME_BYTES, ENTRY_WORDS};
+use super::orderings::{Orderings, Sound};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Seq;
 
@@ -30,6 +31,16 @@ pub(super) fn write(
     words: &[AtomicU64],
     index: u32,
     seed: u64,
+    about: (u32, u64, Seq),
+    name: &[u8],
+) {
+    write_with::<Sound>(words, index, seed, about, name);
+}
+
+pub(super) fn write_with<O: Orderings>(
+    words: &[AtomicU64],
+    index: u32,
+    seed: u64,
     (source, identity, first_seq): (u32, u64, Seq),
     name: &[u8],
 ) {
@@ -48,14 +59,21 @@ pub(super) fn write(
         cell.store(word, Ordering::Relaxed);
     }
     // Publishes the entry. Pairs with the acquire load in `copy`.
-    words[0].store(plain[0], Ordering::Release);
+    words[0].store(plain[0], O::STORE_ENTRY);
 }
 
-/// Copies the words of an entry that may be written at the same time.
+/// Copies the words of an entry that may be written at the same time; zeros before it is published.
 pub(crate) fn copy(words: &[AtomicU64]) -> [u64; ENTRY_WORDS] {
+    copy_with::<Sound>(words)
+}
+
+pub(super) fn copy_with<O: Orderings>(words: &[AtomicU64]) -> [u64; ENTRY_WORDS] {
     let mut copy = [0; ENTRY_WORDS];
     // Pairs with the release store in `write`.
-    copy[0] = words[0].load(Ordering::Acquire);
+    copy[0] = words[0].load(O::LOAD_ENTRY);
+    if copy[0] == 0 {
+        return copy;
+    }
     for (word, cell) in copy.iter_mut().zip(words).skip(1) {
         *word = cell.load(Ordering::Relaxed);
     }

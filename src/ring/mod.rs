@@ -6,6 +6,7 @@ mod file;
 mod header;
 mod layout;
 mod map;
+mod orderings;
 mod reader;
 mod slot;
 mod writer;

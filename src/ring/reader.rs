@@ -162,9 +162,12 @@ impl Ring {
             Ok(count) => Err(RingError::Short { path: path.clone(), found: offset + count as u64 }),
             Err(source) => Err(RingError::Io { path: path.clone(), source }),
         };
-        let mut words = [0; HEADER_WORDS];
+        // The whole page, so that a file that ends in it is found to be as long as it is.
+        let mut page = [0_u64; HEADER_BYTES.0 as usize / 8];
         // What is not a ring is called so, even if it is short as well.
-        let head_result = read(0, bytemuck::cast_slice_mut(&mut words));
+        let head_result = read(0, bytemuck::cast_slice_mut(&mut page));
+        let mut words = [0; HEADER_WORDS];
+        words.copy_from_slice(&page[..HEADER_WORDS]);
         let header = match (Header::from_words(&words), head_result) {
             (_, Err(error @ RingError::Io { .. })) => return Err(error),
             (Err(BadHeader::Check { .. }), Err(short)) | (Ok(_), Err(short)) => return Err(short),

@@ -7,7 +7,8 @@
 
 use super::checksum::xxh64;
 use super::layout::SLOT_HEAD_WORDS;
-use crate::sync::{AtomicU64, Ordering, fence};
+use super::orderings::{Orderings, Sound};
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::Seq;
 
 pub(super) const COMMIT: usize = 0;
@@ -29,10 +30,15 @@ impl<'a> SlotWriter<'a> {
     /// Marks the slot as busy with record `seq`. `words` is one whole slot.
     #[inline]
     pub(super) fn begin(words: &'a [AtomicU64], seq: Seq, seed: u64) -> Self {
+        Self::begin_with::<Sound>(words, seq, seed)
+    }
+
+    #[inline]
+    pub(super) fn begin_with<O: Orderings>(words: &'a [AtomicU64], seq: Seq, seed: u64) -> Self {
         words[COMMIT].store(BUSY | (seq.0 + 1), Ordering::Relaxed);
         // Keeps the stores of the record behind the busy mark. Pairs with the acquire fence in
         // `copy`: a reader that has copied any word of this record then sees the mark.
-        fence(Ordering::Release);
+        O::fence_begin();
         SlotWriter { words, seq, seed }
     }
 
@@ -45,6 +51,11 @@ impl<'a> SlotWriter<'a> {
     /// Publishes the first `used` words of the record.
     #[inline]
     pub fn commit(self, used: usize) {
+        self.commit_with::<Sound>(used);
+    }
+
+    #[inline]
+    pub(super) fn commit_with<O: Orderings>(self, used: usize) {
         let used = used.min(self.words.len() - SLOT_HEAD_WORDS);
         self.words[LENGTH].store(used as u64, Ordering::Relaxed);
         let covered = &self.words[LENGTH..SLOT_HEAD_WORDS + used];
@@ -52,7 +63,7 @@ impl<'a> SlotWriter<'a> {
             xxh64(self.seed.wrapping_add(self.seq.0), covered, |word| word.load(Ordering::Relaxed));
         self.words[CHECK].store(check, Ordering::Relaxed);
         // Publishes the record. Pairs with the acquire load in `copy`.
-        self.words[COMMIT].store(self.seq.0 + 1, Ordering::Release);
+        self.words[COMMIT].store(self.seq.0 + 1, O::STORE_COMMIT);
     }
 }
 
@@ -61,17 +72,20 @@ impl<'a> SlotWriter<'a> {
 ///
 /// Never writes, so it can never hold up the writer.
 pub(crate) fn copy(words: &[AtomicU64], copy: &mut Vec<u64>) -> bool {
+    copy_with::<Sound>(words, copy)
+}
+
+pub(super) fn copy_with<O: Orderings>(words: &[AtomicU64], copy: &mut Vec<u64>) -> bool {
     copy.clear();
     // Pairs with the release store in `commit`.
-    let before = words[COMMIT].load(Ordering::Acquire);
+    let before = words[COMMIT].load(O::LOAD_COMMIT);
     let length = words[LENGTH].load(Ordering::Relaxed);
     let used = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(SLOT_HEAD_WORDS);
     let used = if before & BUSY == 0 { used.min(words.len()) } else { SLOT_HEAD_WORDS };
-    copy.extend(words[..used].iter().map(|word| word.load(Ordering::Relaxed)));
-    copy[COMMIT] = before;
-    copy[LENGTH] = length;
+    copy.extend([before, words[CHECK].load(Ordering::Relaxed), length]);
+    copy.extend(words[SLOT_HEAD_WORDS..used].iter().map(|word| word.load(Ordering::Relaxed)));
     // Keeps the loads above before the one below. Pairs with the release fence in `begin`.
-    fence(Ordering::Acquire);
+    O::fence_copy();
     words[COMMIT].load(Ordering::Relaxed) == before
 }
 
@@ -98,7 +112,7 @@ pub fn judge(copy: &[u64], slot: u64, slots: u64, first: Seq, seed: u64) -> Slot
     if commit == 0 {
         return SlotState::Empty;
     }
-    let seq = Seq((commit & !BUSY).wrapping_sub(1));
+    let Some(seq) = (commit & !BUSY).checked_sub(1).map(Seq) else { return SlotState::Torn };
     let in_place = seq.0.checked_sub(first.0).is_some_and(|nth| nth % slots == slot);
     if !in_place {
         return SlotState::Torn;
@@ -144,9 +158,9 @@ mod tests {
     fn the_life_of_a_slot() {
         let words = slot(8);
         assert_eq!(judge(&copied(&words), 2, 4, Seq(10), SEED), SlotState::Empty);
-        let writer = SlotWriter::begin(&words, Seq(12), SEED);
+        // Never committed.
+        let _ = SlotWriter::begin(&words, Seq(12), SEED);
         assert_eq!(judge(&copied(&words), 2, 4, Seq(10), SEED), SlotState::Busy(Seq(12)));
-        drop(writer);
         write(&words, 12, &[7, 8, 9]);
         let read = copied(&words);
         assert_eq!(judge(&read, 2, 4, Seq(10), SEED), SlotState::Valid(Seq(12), 3));

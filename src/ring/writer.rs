@@ -1,8 +1,8 @@
 //! The one writer of a segment: hands out slots and grows the dictionary. It stores words and
 //! does no I/O; who made the memory, and who copies it elsewhere, is not its business.
 
-use super::header::{self, BadHeader, Header};
-use super::layout::{ENTRY_WORDS, HEADER_BYTES, HEADER_WORDS};
+use super::header::{self, BadHeader, HEADER_CHECK, Header};
+use super::layout::{BadLayout, ENTRY_WORDS, HEADER_BYTES};
 use super::map::WordMap;
 use super::slot::SlotWriter;
 use super::{dictionary, slot};
@@ -32,25 +32,34 @@ impl Segment {
         let words = header.to_words();
         // Nothing is written that this same program would refuse to read.
         Header::from_words(&words)?;
-        let have = (map.words().len() as u64 * 8, description.len() as u64);
-        let want = (header.layout.file_bytes().0, header.layout.description.0);
-        if have.0 < want.0 || have.1 != want.1 {
-            return Err(BadHeader::Field(super::BadLayout {
-                field: "file_bytes",
-                found: have.0,
-                expected: want.0.to_string(),
-            }));
+        let memory = Bytes(map.words().len() as u64 * 8);
+        let refuse = |field, found: u64, expected: u64| {
+            Err(BadHeader::Field(BadLayout { field, found, expected: expected.to_string() }))
+        };
+        if memory < header.layout.file_bytes() {
+            return refuse("file_bytes", memory.0, header.layout.file_bytes().0);
+        }
+        if description.len() as u64 != header.layout.description.0 {
+            return refuse(
+                "description_bytes",
+                header.layout.description.0,
+                description.len() as u64,
+            );
+        }
+        let check = header::description_check(description);
+        if header.description_check != check {
+            return refuse("description_check", header.description_check, check);
         }
         let place = &map.words()[index(HEADER_BYTES)..];
         for (cell, word) in place.iter().zip(header::to_words(description)) {
             cell.store(word, Ordering::Relaxed);
         }
-        for (cell, word) in map.words().iter().zip(words) {
-            cell.store(word, Ordering::Relaxed);
+        for (cell, word) in map.words().iter().zip(&words[..HEADER_CHECK]) {
+            cell.store(*word, Ordering::Relaxed);
         }
         // The header's checksum is its last word: stored last, behind all that it speaks for.
         // Readers in this process get the segment from us; those in others check the checksums.
-        map.words()[HEADER_WORDS - 1].store(words[HEADER_WORDS - 1], Ordering::Release);
+        map.words()[HEADER_CHECK].store(words[HEADER_CHECK], Ordering::Release);
         Ok(Segment { map, header })
     }
 
@@ -86,7 +95,7 @@ impl Segment {
         &self.map.words()[start..start + ENTRY_WORDS]
     }
 
-    /// Copies the slot of record `seq`, as a reader in this process; see [`slot::copy`].
+    /// Copies one slot, as a reader in this process; see [`slot::copy`].
     pub(crate) fn copy_slot(&self, slot: Slot, words: &mut Vec<u64>) -> bool {
         slot::copy(self.slot(slot), words)
     }

@@ -1,0 +1,138 @@
+//! Tests of the ring as a whole: against its format's page, written and read back, damaged, and
+//! read while it is written. Here is what they share: rings of records that tell from any of
+//! their words which record it should be.
+
+#![allow(clippy::unwrap_used)] // Clippy allows it in `#[test]` functions, but not in their helpers.
+
+mod damage;
+mod format;
+mod live;
+mod round_trip;
+
+use super::header::description_check;
+use super::layout::Layout;
+use super::{Header, MIN_INTERVAL_NS, Ring, RingWriter, Segment, WordMap};
+use crate::sync::Ordering;
+use crate::units::{Bytes, Seq, Slot, Words};
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const DESCRIPTION: &[u8] = br#"{"schema":[]}"#;
+const ENTRIES: u64 = 8;
+const FIRST: u64 = 40;
+
+/// A number that looks random and is a function of `number` (SplitMix64, Steele et al. 2014).
+fn scrambled(number: u64) -> u64 {
+    let mut word = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ (word >> 31)
+}
+
+/// The words of record `seq` in a ring with room for `room`. None is 0, which is what a file that
+/// was cut off reads as.
+fn record(seq: u64, room: u64) -> impl ExactSizeIterator<Item = u64> {
+    let random = scrambled(seq);
+    let length = 1 + (random % room) as usize;
+    (0..length).map(move |word| random.wrapping_add((word as u64) << 32) | 1)
+}
+
+/// Whether `words` are record `seq`, the whole of it and nothing else.
+fn is_record(words: &[u64], seq: u64, room: u64) -> bool {
+    words.iter().copied().eq(record(seq, room))
+}
+
+fn header(run: u128, segment: u64, record: u64, slots: u64) -> Header {
+    let description = Bytes(DESCRIPTION.len() as u64);
+    Header {
+        layout: Layout::new(description, ENTRIES, Words(record), slots).unwrap(),
+        description_check: description_check(DESCRIPTION),
+        max_samples: slots - 1,
+        run_id: Uuid::from_u128(run),
+        segment,
+        first_seq: Seq(FIRST),
+        start_wall_ns: 1_700_000_000_000_000_000,
+        start_monotonic_ns: 77,
+        interval_ns: MIN_INTERVAL_NS,
+        boot_id: Uuid::from_u128(5),
+    }
+}
+
+/// A ring in private memory and its writer.
+struct Rig {
+    writer: RingWriter,
+    map: Arc<WordMap>,
+    next: u64,
+}
+
+impl Rig {
+    fn new(header: Header) -> Rig {
+        let map = Arc::new(WordMap::private(header.layout.file_bytes()).unwrap());
+        Rig::over(map, header)
+    }
+
+    fn over(map: Arc<WordMap>, header: Header) -> Rig {
+        let segment = Segment::create(Arc::clone(&map), header, DESCRIPTION).unwrap();
+        Rig { writer: RingWriter::new(Arc::new(segment)), map, next: FIRST }
+    }
+
+    fn room(&self) -> u64 {
+        self.writer.segment().header().layout.record().0
+    }
+
+    fn write(&mut self) {
+        let (seq, room) = (self.next, self.room());
+        let slot = self.writer.begin(Seq(seq)).unwrap();
+        let record = record(seq, room);
+        let used = record.len();
+        for (cell, word) in slot.record().iter().zip(record) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        slot.commit(used);
+        self.next += 1;
+    }
+
+    fn write_many(&mut self, records: u64) {
+        for _ in 0..records {
+            self.write();
+        }
+    }
+
+    /// The file as a reader in another process finds it.
+    fn bytes(&self) -> Vec<u8> {
+        let length = self.writer.segment().header().layout.file_bytes().0 as usize;
+        let words = self.map.words().iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes());
+        words.take(length).collect()
+    }
+}
+
+fn open(bytes: Vec<u8>) -> Result<Ring, super::RingError> {
+    Ring::new(Box::new(bytes), Path::new("ring"))
+}
+
+/// The records of all slots; each must be one of `FIRST..next`, whole and as it was written.
+#[track_caller]
+fn records_of(ring: &Ring, room: u64, next: u64) -> Vec<u64> {
+    let mut words = Vec::new();
+    let mut found = Vec::new();
+    for slot in 0..ring.header().layout.slots {
+        let state = ring.read_slot(Slot(slot), &mut words).unwrap();
+        if let super::SlotState::Valid(seq, used) = state {
+            assert!((FIRST..next).contains(&seq.0), "slot {slot}: record {seq} was never written");
+            assert!(is_record(&words, seq.0, room), "slot {slot}: record {seq} is {words:x?}");
+            assert_eq!(used, words.len());
+            found.push(seq.0);
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn word_at(bytes: &[u8], index: usize) -> u64 {
+    u64::from_ne_bytes(bytes[index * 8..][..8].try_into().unwrap())
+}
+
+fn set_word(bytes: &mut [u8], index: usize, word: u64) {
+    bytes[index * 8..][..8].copy_from_slice(&word.to_ne_bytes());
+}
