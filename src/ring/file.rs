@@ -1,5 +1,5 @@
-//! Making a ring file: created anew, never through a symlink, with real bytes in every block, so
-//! that no later store can meet a full disk.
+//! Making a ring file: created anew, never through a symlink, with all its blocks, so that nothing
+//! written later can meet a full disk.
 
 use crate::units::Bytes;
 use std::fs::File;
@@ -10,12 +10,23 @@ use std::path::Path;
 /// Zeros written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Creates `path`, which must not exist, readable by its owner only, and fills it with `bytes`
-/// zero bytes. On an error nothing is left.
+/// What is done to have all blocks of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// Zeros are written to every one. A file that is mapped needs it: on file systems that only
+    /// promise space, a store to a block that cannot be had is a SIGBUS.
+    Written,
+    /// The file system reserves them, and writes nothing. Enough for a file that is written with
+    /// `pwrite`, where the worst is an error; where it cannot be had, zeros are written.
+    Reserved,
+}
+
+/// Creates `path`, which must not exist, readable by its owner only, `bytes` long and all zeros.
+/// On an error nothing is left.
 ///
 /// # Errors
 /// The kernel's; `StorageFull` and `FileTooLarge` among them.
-pub fn allocate(path: &Path, bytes: Bytes) -> io::Result<File> {
+pub fn allocate(path: &Path, bytes: Bytes, blocks: Blocks) -> io::Result<File> {
     let file = File::options()
         .read(true)
         .write(true)
@@ -23,7 +34,7 @@ pub fn allocate(path: &Path, bytes: Bytes) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path)?;
-    match fill(&file, bytes) {
+    match fill(&file, bytes, blocks) {
         Ok(()) => Ok(file),
         Err(error) => {
             // The first error is what the user needs; a file that stays is found by `recover`.
@@ -44,11 +55,12 @@ pub fn punch(file: &File, from: Bytes, end: Bytes) {
     }
 }
 
-fn fill(file: &File, bytes: Bytes) -> io::Result<()> {
-    // Tells a full disk at once where the file system can; writing is what counts everywhere.
+fn fill(file: &File, bytes: Bytes, blocks: Blocks) -> io::Result<()> {
+    // Tells a full disk at once, where the file system can.
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes.0) {
         Err(rustix::io::Errno::NOSPC) => return Err(io::ErrorKind::StorageFull.into()),
         Err(rustix::io::Errno::FBIG) => return Err(io::ErrorKind::FileTooLarge.into()),
+        Ok(()) if blocks == Blocks::Reserved => return Ok(()),
         _ => {}
     }
     let zeros = vec![0; CHUNK_BYTES];
@@ -69,11 +81,13 @@ mod tests {
     #[test]
     fn the_file_is_private_and_really_there() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ring");
-        allocate(&path, Bytes(3 << 20)).unwrap();
-        let meta = std::fs::metadata(&path).unwrap();
-        assert_eq!((meta.len(), meta.mode() & 0o777), (3 << 20, 0o600));
-        assert!(meta.blocks() * 512 >= 3 << 20, "{} blocks: sparse", meta.blocks());
+        for (name, blocks) in [("written", Blocks::Written), ("reserved", Blocks::Reserved)] {
+            let path = dir.path().join(name);
+            allocate(&path, Bytes(3 << 20), blocks).unwrap();
+            let meta = std::fs::metadata(&path).unwrap();
+            assert_eq!((meta.len(), meta.mode() & 0o777), (3 << 20, 0o600));
+            assert!(meta.blocks() * 512 >= 3 << 20, "{} blocks: sparse", meta.blocks());
+        }
     }
 
     #[test]
@@ -81,10 +95,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
         symlink(&target, &link).unwrap();
-        assert_eq!(allocate(&link, Bytes(512)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            allocate(&link, Bytes(512), Blocks::Written).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
         assert!(!target.exists());
         std::fs::write(&target, "mine").unwrap();
-        assert!(allocate(&target, Bytes(512)).is_err());
+        assert!(allocate(&target, Bytes(512), Blocks::Written).is_err());
         assert_eq!(std::fs::read(&target).unwrap(), b"mine");
     }
 }

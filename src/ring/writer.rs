@@ -78,9 +78,9 @@ impl Segment {
         self.map.words()
     }
 
-    /// The words before the slots: header, description and dictionary.
-    pub(crate) fn prefix(&self) -> &[AtomicU64] {
-        &self.map.words()[..index(self.header.layout.slots_offset)]
+    /// The words before the dictionary: header and description.
+    pub(crate) fn head(&self) -> &[AtomicU64] {
+        &self.map.words()[..index(self.header.layout.dictionary_offset)]
     }
 
     /// The words of one slot.

@@ -4,7 +4,7 @@
 
 use super::segments::file_name;
 use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
-use crate::ring::{self, Segment, SlotState, allocate, punch};
+use crate::ring::{self, Blocks, Segment, SlotState, allocate, punch};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -184,8 +184,8 @@ impl Copier {
             }
         }
         let path = self.settings.dir.join(file_name(header.segment));
-        let file = allocate(&path, header.layout.file_bytes())?;
-        write_words(&file, segment.prefix(), Bytes(0))?;
+        let file = allocate(&path, header.layout.file_bytes(), Blocks::Reserved)?;
+        write_words(&file, segment.head(), Bytes(0))?;
         file.sync_all()?;
         File::open(&self.settings.dir)?.sync_all()?;
         let next = header.first_seq;

@@ -2,7 +2,7 @@
 //! private memory; how much of each may be taken. The benchmark comes first: never more than half
 //! of what is free.
 
-use crate::ring::{WordMap, allocate};
+use crate::ring::{Blocks, WordMap, allocate};
 use crate::units::Bytes;
 use std::fs::File;
 use std::io;
@@ -87,7 +87,7 @@ impl Storage {
                 format!("{need} MB are more than half of the {free} MB that are free there"),
             ));
         }
-        let file = allocate(path, bytes)?;
+        let file = allocate(path, bytes, Blocks::Written)?;
         let map = WordMap::of_file(&file, bytes).inspect_err(|_| {
             let _ = std::fs::remove_file(path);
         })?;
