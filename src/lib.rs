@@ -35,6 +35,9 @@
 //!
 //! How a ring lies in its file is described in [`ring`].
 
+// A test may panic. (`allow-unwrap-in-tests` does not see through `cfg(all(test, not(loom)))`.)
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 mod decode;
 mod description;
 mod fault;

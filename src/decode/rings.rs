@@ -169,11 +169,6 @@ impl Rings {
         &self.first().description
     }
 
-    /// Where the rings were read from.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.segments.iter().flat_map(|segment| segment.copies.iter().map(Ring::path))
-    }
-
     /// Hands every record that verifies to `visit`, in order.
     pub(super) fn each<E: From<RingError>>(
         &mut self,

@@ -44,6 +44,16 @@ pub fn allocate(path: &Path, bytes: Bytes, blocks: Blocks) -> io::Result<File> {
     }
 }
 
+/// A file without a name, in memory, that is lost with the process.
+///
+/// # Errors
+/// The kernel's; there is none before Linux 3.17.
+pub fn allocate_nameless(bytes: Bytes) -> io::Result<File> {
+    let file = File::from(rustix::fs::memfd_create("ringstat", rustix::fs::MemfdFlags::CLOEXEC)?);
+    fill(&file, bytes, Blocks::Written)?;
+    Ok(file)
+}
+
 /// Gives the blocks from `from` to `end` back to the file system, where it can: they read as
 /// zeros then. For the slots of a segment that no record will ever be written to.
 pub fn punch(file: &File, from: Bytes, end: Bytes) {

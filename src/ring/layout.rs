@@ -45,7 +45,7 @@ const _: () =
 /// The geometry of one ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Length of the description, which begins at [`HEADER_BYTES`].
+    /// Length of the description, which begins behind the header.
     pub description: Bytes,
     /// Where the dictionary begins.
     pub dictionary_offset: Bytes,

@@ -7,8 +7,6 @@
 //! The checksum would hide a broken protocol, so the models look behind it: a copy of a slot that
 //! is called stable must be one whole record, whatever its checksum says.
 
-#![allow(clippy::unwrap_used)] // Clippy allows it in `#[test]` functions, but not in their helpers.
-
 use super::dictionary::{self, Entry};
 use super::layout::{ENTRY_WORDS, SLOT_HEAD_WORDS};
 use super::orderings::{Orderings, Sound};

@@ -89,8 +89,12 @@ impl Segment {
         &self.map.words()[start..start + self.header.layout.slot.0 as usize]
     }
 
-    /// The words of one entry of the dictionary.
-    pub(crate) fn entry(&self, entry: u32) -> &[AtomicU64] {
+    /// Copies one entry of the dictionary, as a reader in this process: zeros if it is unused.
+    pub(crate) fn copy_entry(&self, entry: u32) -> [u64; ENTRY_WORDS] {
+        dictionary::copy(self.entry(entry))
+    }
+
+    fn entry(&self, entry: u32) -> &[AtomicU64] {
         let start = index(self.header.layout.entry_offset(entry));
         &self.map.words()[start..start + ENTRY_WORDS]
     }

@@ -170,8 +170,8 @@ impl Order<'_> {
                 }
                 return Err(failed(&ts_path)(error.error));
             }
-            let mut files = FinalFiles::default();
-            files.timeseries = has_timeseries.then(|| ts_path.clone());
+            let named = has_timeseries.then(|| ts_path.clone());
+            let mut files = FinalFiles { timeseries: named, ..FinalFiles::default() };
             match self.write_metadata(dir, &datetime, &mut files) {
                 Ok(()) => return Ok(files),
                 Err(FinishError::Write { source, .. })

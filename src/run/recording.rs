@@ -155,12 +155,12 @@ impl Recording {
 
 /// The ring's open file, whatever became of its name, or the memory itself.
 fn ring_of(kept: &Kept) -> Result<Ring, RingError> {
+    let path = kept.path.as_deref().unwrap_or(Path::new("(private memory)"));
     match &kept.file {
-        Some((file, path)) => {
-            let file =
-                file.try_clone().map_err(|source| RingError::Io { path: path.clone(), source })?;
-            Ring::new(Box::new(file), path)
+        Some(file) => {
+            let io = |source| RingError::Io { path: path.to_owned(), source };
+            Ring::new(Box::new(file.try_clone().map_err(io)?), path)
         }
-        None => Ring::new(Box::new(kept.segment.clone()), Path::new("(private memory)")),
+        None => Ring::new(Box::new(kept.segment.clone()), path),
     }
 }

@@ -252,12 +252,12 @@ impl Copy {
     fn copy_names(&mut self) -> io::Result<()> {
         let layout = self.segment.header().layout;
         while u64::from(self.entries) < layout.entries {
-            let entry = self.segment.entry(self.entries);
-            // Pairs with the release store in `dictionary::write`.
-            if entry[0].load(Ordering::Acquire) == 0 {
+            let entry = self.segment.copy_entry(self.entries);
+            if entry[0] == 0 {
                 break;
             }
-            write_words(&self.file, entry, layout.entry_offset(self.entries))?;
+            let offset = layout.entry_offset(self.entries).0;
+            self.file.write_all_at(bytemuck::cast_slice(&entry), offset)?;
             self.dirty = true;
             self.entries += 1;
         }

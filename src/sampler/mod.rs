@@ -14,7 +14,7 @@ mod ticks;
 mod tests;
 
 pub use clock::{Control, SystemClock};
-pub use mirror::{MirrorEnd, MirrorSettings};
+pub use mirror::MirrorSettings;
 pub use segments::{SegmentError, SegmentPlan};
 pub use sleeper::{Probe, Started};
 pub use storage::Medium;
@@ -70,8 +70,6 @@ pub struct SamplerEnd {
     pub segments: Vec<Kept>,
     /// What could not be had, in sentences.
     pub notes: Vec<String>,
-    /// How the mirror ended; `None` without one.
-    pub mirror: Option<MirrorEnd>,
 }
 
 impl Sampler {
@@ -132,7 +130,7 @@ impl Sampler {
             notes: vec!["the sampler's thread panicked; please report this".to_owned()],
         });
         let mirror = self.mirror.map(|mirror| mirror.finish(patience));
-        notes.extend(mirror.iter().filter_map(|end| end.error.clone()));
-        SamplerEnd { segments, notes, mirror }
+        notes.extend(mirror.and_then(|end| end.error));
+        SamplerEnd { segments, notes }
     }
 }

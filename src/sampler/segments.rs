@@ -86,8 +86,10 @@ pub enum SegmentError {
 pub struct Kept {
     /// Its memory.
     pub segment: Arc<Segment>,
-    /// Its file, unless the memory is private.
-    pub file: Option<(File, PathBuf)>,
+    /// The file behind it, if there is one.
+    pub file: Option<File>,
+    /// Its name, unless the memory is private.
+    pub path: Option<PathBuf>,
 }
 
 /// The segments of a run, oldest first; the last is being written.
@@ -177,7 +179,8 @@ impl Segments {
         taker.begin_segment(layout.entries);
         self.give_back(first_seq);
         self.begun += 1;
-        self.kept.push(Kept { segment: segment.clone(), file: storage.file });
+        let Storage { file, path, .. } = storage;
+        self.kept.push(Kept { segment: segment.clone(), file, path });
         Ok(RingWriter::new(segment))
     }
 
@@ -218,7 +221,7 @@ impl Segments {
     /// A segment that will not be written to again needs no empty slots, and one whose samples
     /// are all beyond `max_samples` is not needed at all.
     fn give_back(&mut self, next: Seq) {
-        if let Some(Kept { segment, file: Some((file, _)) }) = self.kept.last() {
+        if let Some(Kept { segment, file: Some(file), .. }) = self.kept.last() {
             let header = segment.header();
             let used = next.0.saturating_sub(header.first_seq.0);
             if used < header.layout.slots {
@@ -232,7 +235,7 @@ impl Segments {
         let mut ends = ends.into_iter();
         self.kept.retain(|kept| {
             let wanted = ends.next().is_none_or(|end| end > oldest_wanted);
-            if let (false, Some((_, path))) = (wanted, &kept.file) {
+            if let (false, Some(path)) = (wanted, &kept.path) {
                 let _ = std::fs::remove_file(path);
             }
             wanted

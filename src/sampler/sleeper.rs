@@ -20,8 +20,6 @@ use std::path::Path;
 pub struct Started {
     /// `CLOCK_REALTIME` at tick 0, ns.
     pub wall_ns: u64,
-    /// `CLOCK_MONOTONIC` at tick 0, ns.
-    pub monotonic_ns: u64,
     /// How the thread is run.
     pub thread: InForce,
     /// What could not be had, in sentences.
@@ -159,7 +157,7 @@ impl<C: Clock> Sleeper<C> {
         let mut sleeper = Sleeper { recorder, ticks, control };
         sleeper.tick();
         let notes = [thread.notes.clone(), sleeper.recorder.segments.notes().to_vec()].concat();
-        Ok((sleeper, Started { wall_ns, monotonic_ns, thread, notes }))
+        Ok((sleeper, Started { wall_ns, thread, notes }))
     }
 
     /// Sleeps and samples until the stop, and once more then.

@@ -2,7 +2,7 @@
 //! private memory; how much of each may be taken. The benchmark comes first: never more than half
 //! of what is free.
 
-use crate::ring::{Blocks, WordMap, allocate};
+use crate::ring::{Blocks, WordMap, allocate, allocate_nameless};
 use crate::units::Bytes;
 use std::fs::File;
 use std::io;
@@ -35,9 +35,7 @@ impl Medium {
     /// The medium below a directory.
     pub fn of(dir: &Path) -> Medium {
         match rustix::fs::statfs(dir) {
-            Ok(stat) if MEMORY_FILE_SYSTEMS.contains(&i64::from(stat.f_type)) => {
-                Medium::SharedMemory
-            }
+            Ok(stat) if MEMORY_FILE_SYSTEMS.contains(&stat.f_type) => Medium::SharedMemory,
             _ => Medium::Disk,
         }
     }
@@ -49,8 +47,10 @@ pub struct Storage {
     pub map: WordMap,
     /// What they lie in.
     pub medium: Medium,
-    /// The file, unless the memory is private.
-    pub file: Option<(File, PathBuf)>,
+    /// The file behind them, if there is one.
+    pub file: Option<File>,
+    /// Its name, unless the memory is private.
+    pub path: Option<PathBuf>,
 }
 
 /// There is not enough memory for a ring of any kind.
@@ -91,7 +91,7 @@ impl Storage {
         let map = WordMap::of_file(&file, bytes).inspect_err(|_| {
             let _ = std::fs::remove_file(path);
         })?;
-        Ok(Storage { map, medium, file: Some((file, path.to_owned())) })
+        Ok(Storage { map, medium, file: Some(file), path: Some(path.to_owned()) })
     }
 
     /// Private memory.
@@ -105,8 +105,14 @@ impl Storage {
         if bytes.0 > available.0 / 2 {
             return Err(refused);
         }
-        let map = WordMap::private(bytes).map_err(|_| refused)?;
-        Ok(Storage { map, medium: Medium::PrivateMemory, file: None })
+        // A file without a name, so that what is not needed any more can be given back.
+        let nameless = allocate_nameless(bytes)
+            .and_then(|file| Ok((WordMap::of_file(&file, bytes)?, Some(file))));
+        let (map, file) = match nameless {
+            Ok(both) => both,
+            Err(_) => (WordMap::private(bytes).map_err(|_| refused)?, None),
+        };
+        Ok(Storage { map, medium: Medium::PrivateMemory, file, path: None })
     }
 }
 

@@ -48,7 +48,7 @@ impl fmt::Display for Policy {
 /// Which CPU a thread is pinned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuChoice {
-    /// See [`auto`].
+    /// The last one beside those that the process is confined to; none if there is none beside.
     Auto,
     /// None: wherever the process may run.
     Unpinned,

@@ -167,7 +167,7 @@ fn an_entry_has_the_words_of_the_page() {
     assert!(rows[0][1].contains(&covered), "{:?}", rows[0]);
     assert_eq!(numbers(&rows[4][1]), [ENTRY_NAME_BYTES as u64]);
 
-    let mut rig = Rig::new(header(1, 0, 60, 2));
+    let rig = Rig::new(header(1, 0, 60, 2));
     for _ in 0..2 {
         rig.writer.add_entry(5, 8 << 32 | 16, Seq(FIRST + 1), b"nvme0n1p2").unwrap();
     }

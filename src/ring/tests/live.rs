@@ -88,7 +88,7 @@ fn lap_file<R: ReadAt + 'static>(wanted: fn(&Met) -> bool, read_at: impl Fn(File
     let path = dir.path().join("ring");
     let header = header(1, 0, 61, SLOTS);
     let bytes = header.layout.file_bytes();
-    let file = allocate(&path, bytes).unwrap();
+    let file = allocate(&path, bytes, crate::ring::Blocks::Written).unwrap();
     let mut rig = Rig::over(Arc::new(WordMap::of_file(&file, bytes).unwrap()), header);
     let ring = Ring::new(Box::new(read_at(File::open(&path).unwrap())), &path).unwrap();
     let room = rig.room();

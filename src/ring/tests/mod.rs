@@ -2,8 +2,6 @@
 //! read while it is written. Here is what they share: rings of records that tell from any of
 //! their words which record it should be.
 
-#![allow(clippy::unwrap_used)] // Clippy allows it in `#[test]` functions, but not in their helpers.
-
 mod damage;
 mod format;
 mod live;

@@ -88,7 +88,7 @@ fn records_of_every_length_are_read_back() {
 
 #[test]
 fn entries_are_read_back_until_the_dictionary_is_full() {
-    let mut rig = Rig::new(header(1, 0, 60, 2));
+    let rig = Rig::new(header(1, 0, 60, 2));
     let entry = |nth: u64| Entry {
         source: nth as u32 * 1000,
         identity: nth << 32 | 3,

@@ -3,7 +3,6 @@
 //! which were written for this project. [`naive`] is the second opinion on what a text says.
 
 // `allow-unwrap-in-tests` does not reach what tests share under this module's `cfg`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod captured;
 mod faults;
