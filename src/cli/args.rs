@@ -59,15 +59,14 @@ pub struct Options {
         allow_hyphen_values = true, default_value = "10"
     )]
     pub interval: Duration,
-    /// Samples to keep: the ring's capacity. When it is full the oldest give way
+    /// Samples to keep: the ring's capacity. When it is full the oldest give way [default: 3600]
     #[arg(
         long,
         visible_alias = "max-timeseries-samples",
         value_name = "N",
-        allow_hyphen_values = true,
-        default_value_t = 3600
+        allow_hyphen_values = true
     )]
-    pub max_samples: u64,
+    pub max_samples: Option<u64>,
     /// Record nothing: no time series is written and no metadata refers to one
     #[arg(long)]
     pub skip_timeseries: bool,
@@ -223,13 +222,15 @@ impl Options {
         let thread = ThreadSettings { policy: self.policy.into(), nice: self.nice, cpu };
         let mut builder = Recorder::builder()
             .interval(self.interval)
-            .max_samples(self.max_samples)
             .results_dir(&self.results_dir)
             .compact(self.format == Format::JsonCompact)
             .sync_interval(self.sync_interval)
             .thread(thread)
             .procfs(&self.procfs)
             .keep_ring(self.keep_ring);
+        if let Some(max_samples) = self.max_samples {
+            builder = builder.max_samples(max_samples);
+        }
         if let Some(file) = &self.merge_metadata {
             builder = builder.merge_metadata(file);
         }

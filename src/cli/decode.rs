@@ -1,7 +1,7 @@
 //! `ringstat decode`: rings to files or to standard output.
 
 use super::args::{DecodeArgs, Format, Places};
-use super::term::{self, Progress, Volume, count};
+use super::term::{self, Progress, Volume};
 use super::{FAILED, USAGE};
 use ringstat::ring::Ring;
 use ringstat::{DecodeError, Decoder, Layout, LocateError, Manifest, Store, write_decoded};
@@ -97,12 +97,6 @@ fn decode(args: &DecodeArgs, group: Group) -> Result<(), Box<dyn std::error::Err
     let dir = Path::new(&args.output);
     let files = write_decoded(&mut decoder, group.manifest, dir, change, &mut advance)?;
     drop(progress);
-    let summary = decoder.summary();
-    volume.say(format_args!(
-        "{}, {} missed",
-        count(summary.samples_kept, "sample", "samples"),
-        count(summary.ticks_missed, "tick", "ticks")
-    ));
     volume.files(&files);
     Ok(())
 }

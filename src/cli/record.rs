@@ -54,8 +54,8 @@ pub fn main(args: &RecordArgs) -> u8 {
     match recorder.start() {
         Ok(info) => announce(info, volume),
         Err(error) => {
-            term::error(error);
-            return FAILED;
+            term::error(&error);
+            return if error.is_too_large() { USAGE } else { FAILED };
         }
     }
     let mut progress = Progress::new("recording", volume);

@@ -3,7 +3,7 @@
 use super::FAILED;
 use super::args::RecoverArgs;
 use super::decode::store;
-use super::term::{self, Progress, Volume, count};
+use super::term::{self, Progress, Volume};
 use ringstat::{FoundRun, LocateError, Located, RunState, Store};
 use std::io::Write;
 
@@ -63,19 +63,11 @@ fn wanted(store: &Store, names: &[String]) -> Result<Vec<FoundRun>, LocateError>
 fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
     let volume = Volume::Normal;
     let mut progress = Progress::new("writing samples", volume);
-    let mut samples = 0;
-    let result = run.recover(args.output.as_deref(), &mut |done, total| {
-        samples = total;
-        progress.set(done, total);
-    });
+    let result = run.recover(args.output.as_deref(), &mut |done, total| progress.set(done, total));
     drop(progress);
     match result {
         Ok(Some(files)) => {
-            volume.say(format_args!(
-                "recovered run {}: {}",
-                run.run_id,
-                count(samples, "sample", "samples")
-            ));
+            volume.say(format_args!("recovered run {}", run.run_id));
             volume.files(&files);
             0
         }

@@ -2,7 +2,7 @@
 
 use super::args::RunArgs;
 use super::child::{NotStarted, Wrapped};
-use super::term::{self, Progress, Volume, count};
+use super::term::{self, Progress, Volume};
 use super::{FAILED, USAGE};
 use ringstat::{Ended, FinishError, Recording, RunInfo};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,10 @@ pub fn main(args: &RunArgs) -> u8 {
     if !args.options.skip_timeseries {
         match recorder.start() {
             Ok(info) => announce(info, volume),
+            Err(error) if error.is_too_large() && args.options.max_samples.is_some() => {
+                term::error(error);
+                return USAGE;
+            }
             // The benchmark comes first: it runs, recorded or not.
             Err(error) => {
                 term::warn(format_args!("nothing is recorded: {error}"));
@@ -88,14 +92,6 @@ pub fn write(recording: &Recording, volume: Volume) -> u8 {
     match result {
         Ok(files) => {
             recording.warnings().iter().for_each(|warning| volume.detail(warning));
-            if let Ok(summary) = recording.summary() {
-                volume.say(format_args!(
-                    "{}, {} missed{}",
-                    count(summary.samples_kept, "sample", "samples"),
-                    count(summary.ticks_missed, "tick", "ticks"),
-                    overwritten(summary.samples_overwritten)
-                ));
-            }
             volume.files(&files);
             for dir in recording.ring_dirs() {
                 volume.say(format_args!("ring kept in {}", dir.display()));
@@ -106,16 +102,6 @@ pub fn write(recording: &Recording, volume: Volume) -> u8 {
             failed(recording, &error);
             FAILED
         }
-    }
-}
-
-fn overwritten(samples: u64) -> String {
-    match samples {
-        0 => String::new(),
-        samples => format!(
-            ", {} beyond --max-samples overwritten",
-            count(samples, "older sample", "older samples")
-        ),
     }
 }
 

@@ -2,12 +2,13 @@
 //! as well, or a process that meant ringstat alone.
 
 use rustix::process::{Pid, getpgid, getpgrp};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::exfiltrator::origin::Origin;
 use signal_hook::low_level::siginfo::{Cause, Sent};
 use std::io;
+use std::sync::Arc;
 
 /// What ends a recording without a command.
 pub const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
@@ -36,6 +37,13 @@ pub fn listen(signals: &[i32], heard: impl Fn(Signal) + Send + 'static) -> io::R
         }
     })?;
     Ok(())
+}
+
+/// A file that may not grow further (`RLIMIT_FSIZE`) is an error to be told, not a signal that
+/// kills. A handler and not "ignore", which the command would inherit.
+pub fn survive_file_limits() {
+    // Without it such a write ends ringstat, as it would have without this call.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 /// The terminal's signals come from the kernel, and go to the whole foreground process group, the

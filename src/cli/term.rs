@@ -42,8 +42,23 @@ impl Volume {
         }
     }
 
-    /// Where the files are.
+    /// What was recorded, and where the files are.
     pub fn files(self, files: &FinalFiles) {
+        if let Some(written) = &files.written {
+            let (overwritten, missed) = written.overwritten_and_missed();
+            let overwritten = match overwritten {
+                0 => String::new(),
+                samples => format!(
+                    ", {} beyond --max-samples overwritten",
+                    count(samples, "older sample", "older samples")
+                ),
+            };
+            self.say(format_args!(
+                "{}, {} missed{overwritten}",
+                count(written.num_samples, "sample", "samples"),
+                count(missed, "tick", "ticks")
+            ));
+        }
         for file in [&files.timeseries, &files.metadata].into_iter().flatten() {
             self.say(shown(file));
         }

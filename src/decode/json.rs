@@ -33,6 +33,15 @@ pub struct Written {
     pub summary: RunSummary,
 }
 
+impl Written {
+    /// Samples taken but overwritten by newer ones, and ticks without a sample, of all hosts.
+    pub fn overwritten_and_missed(&self) -> (u64, u64) {
+        self.summary.hosts.values().fold((0, 0), |(overwritten, missed), host| {
+            (overwritten + host.samples_overwritten, missed + host.ticks_missed)
+        })
+    }
+}
+
 /// What a file of these rings says of itself.
 pub(super) fn outline(rings: &Rings, survey: &Survey) -> Written {
     let header = rings.header();

@@ -7,7 +7,7 @@
 
 use super::manifest::{DATETIME, Manifest};
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
-use crate::decode::{DecodeError, Decoder, Layout};
+use crate::decode::{DecodeError, Decoder, Layout, Written};
 use chrono::{Duration, NaiveDateTime};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -27,6 +27,8 @@ pub struct FinalFiles {
     pub timeseries: Option<PathBuf>,
     /// The metadata that refers to it.
     pub metadata: Option<PathBuf>,
+    /// What the time series says of itself.
+    pub written: Option<Written>,
     /// What could not be done, though the samples are safe.
     pub problems: Vec<String>,
 }
@@ -85,10 +87,11 @@ impl Order<'_> {
             (Some(_), _) | (_, false) => None,
             (None, true) => Some(self.write_timeseries(&dir)?),
         };
-        let files = match already {
+        let mut files = match already {
             Some(datetime) => self.complete(&dir, &datetime)?,
             None => self.name_both(&dir, timeseries)?,
         };
+        files.written = self.decoder.map(|decoder| decoder.outline());
         File::open(&dir).and_then(|dir| dir.sync_all()).map_err(failed(&dir))?;
         Ok(files)
     }
@@ -265,7 +268,6 @@ impl Order<'_> {
         };
         let recorded_s =
             self.decoder.as_ref().map_or(0.0, |decoder| decoder.duration_ns() as f64 / 1e9);
-        let words = manifest.command.iter().map(String::as_str);
         Metadata {
             benchmark_type: manifest.benchmark_type.clone(),
             command: manifest.mode.clone(),
@@ -274,7 +276,8 @@ impl Order<'_> {
             system_info,
             timeseries_data,
             runtime: manifest.ended.map_or(recorded_s, |ended| ended.runtime_seconds),
-            executed_command: shlex::try_join(words).ok().filter(|text| !text.is_empty()),
+            executed_command: (!manifest.command.is_empty())
+                .then(|| shell_words::join(&manifest.command)),
             exit_status: manifest.ended.and_then(|ended| ended.exit_status),
             ringstat: RecorderInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),

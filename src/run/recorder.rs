@@ -11,7 +11,7 @@ use crate::decode::metadata::SystemInfo;
 use crate::description::{Description, RunFacts, SamplerFacts};
 use crate::sampler::thread::InForce;
 use crate::sampler::{
-    Medium, MirrorSettings, Sampler, SamplerError, SamplerSettings, SegmentPlan, Started,
+    MirrorSettings, Sampler, SamplerError, SamplerSettings, SegmentError, SegmentPlan, Started,
 };
 use crate::schema::Schema;
 use crate::source::SourceDef;
@@ -38,6 +38,18 @@ pub enum RecorderError {
     /// It cannot record.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+}
+
+impl RecorderError {
+    /// The ring for the samples that are to be kept is larger than this host, or a ring, can have.
+    pub fn is_too_large(&self) -> bool {
+        matches!(
+            self,
+            RecorderError::Sampler(SamplerError::Segment(
+                SegmentError::Memory(_) | SegmentError::Layout(_)
+            ))
+        )
+    }
 }
 
 /// What a run began as.
@@ -201,7 +213,12 @@ impl Running {
         let run_id = Uuid::now_v7();
         let mut notes = Vec::new();
         let ring = ring_dir(settings, run_id)
-            .map_err(|error| notes.push(format!("no ring in shared memory: {error}")))
+            .map_err(|error| {
+                notes.push(format!(
+                    "no ring in shared memory: {error}. Samples are kept in private memory and \
+                     copied to the mirror every second: a crash loses what came since"
+                ));
+            })
             .ok();
         let mirror = match mirror_dir(settings, run_id) {
             Ok(mirror) => mirror,
@@ -223,7 +240,7 @@ impl Running {
             notes.push(format!("no manifest: {error}. `recover` will not know the command"));
         }
         let dirs: Vec<RunDir> = ring.into_iter().chain(mirror).collect();
-        let mirror = mirror_path.clone().map(|dir| mirror_settings(settings, dir, &ring_path));
+        let mirror = mirror_path.clone().map(|dir| mirror_settings(settings, dir));
         let started = Sampler::start(SamplerSettings {
             sources: sources.to_vec(),
             procfs: settings.procfs.clone(),
@@ -340,20 +357,11 @@ fn plan(settings: &RecorderBuilder, manifest: &Manifest, notes: &[String]) -> Se
     }
 }
 
-fn mirror_settings(
-    settings: &RecorderBuilder,
-    dir: PathBuf,
-    ring_dir: &Option<PathBuf>,
-) -> MirrorSettings {
-    // Whether the ring gets its place in shared memory is only known when it is made; copying
-    // every second costs little next to losing everything.
-    let shared = ring_dir.as_ref().is_some_and(|dir| Medium::of(dir) == Medium::SharedMemory);
-    let copy_interval =
-        if shared { settings.sync_interval } else { settings.interval.max(Duration::from_secs(1)) };
+fn mirror_settings(settings: &RecorderBuilder, dir: PathBuf) -> MirrorSettings {
     MirrorSettings {
         dir,
         sync_interval: settings.sync_interval,
-        copy_interval,
+        copy_interval: settings.interval.max(Duration::from_secs(1)),
         max_samples: settings.capacity(),
     }
 }

@@ -40,7 +40,8 @@ pub struct MirrorEnd {
 }
 
 enum Message {
-    Segment(Arc<Segment>),
+    /// A segment, and whether it lies in private memory.
+    Segment(Arc<Segment>, bool),
     Finish,
 }
 
@@ -56,10 +57,11 @@ pub struct Mirror {
 pub struct MirrorFeed(Sender<Message>);
 
 impl MirrorFeed {
-    /// A segment that is to be mirrored. Does not wait.
-    pub fn segment(&self, segment: Arc<Segment>) {
+    /// A segment that is to be mirrored. One in private memory is copied more often, since its
+    /// mirror is all that a crash leaves. Does not wait.
+    pub fn segment(&self, segment: Arc<Segment>, is_private: bool) {
         // Fails only if the thread is gone, and then its end says why.
-        let _ = self.0.send(Message::Segment(segment));
+        let _ = self.0.send(Message::Segment(segment, is_private));
     }
 }
 
@@ -132,12 +134,16 @@ impl Copier {
     }
 
     fn run(mut self, inbox: &Receiver<Message>) -> MirrorEnd {
-        let interval = self.settings.sync_interval.min(self.settings.copy_interval);
+        let mut interval = self.settings.sync_interval;
         let mut next_copy = Instant::now() + interval;
         let mut last_sync = Instant::now();
         loop {
             match inbox.recv_deadline(next_copy) {
-                Ok(Message::Segment(segment)) => {
+                Ok(Message::Segment(segment, is_private)) => {
+                    if is_private {
+                        interval = interval.min(self.settings.copy_interval);
+                        next_copy = next_copy.min(Instant::now() + interval);
+                    }
                     if let Err(error) = self.begin(segment) {
                         self.failed(&error);
                     }

@@ -17,7 +17,6 @@ pub use clock::{Control, SystemClock};
 pub use mirror::MirrorSettings;
 pub use segments::{SegmentError, SegmentPlan};
 pub use sleeper::{Probe, Started};
-pub use storage::Medium;
 
 use crate::source::SourceDef;
 use mirror::Mirror;

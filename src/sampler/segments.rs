@@ -184,6 +184,11 @@ impl Segments {
         Ok(RingWriter::new(segment))
     }
 
+    /// Whether the newest segment lies in private memory.
+    pub fn is_private(&self) -> bool {
+        self.kept.last().is_some_and(|kept| kept.path.is_none())
+    }
+
     /// What could not be had so far.
     pub fn notes(&self) -> &[String] {
         &self.notes

@@ -42,7 +42,12 @@ struct Recorder<C> {
     seq: Seq,
     mirror: Option<MirrorFeed>,
     notes: Vec<String>,
+    /// There was no new segment when one was needed: until this record there is no other attempt.
+    give_up_until: Seq,
 }
+
+/// Samples that are taken as they fit before a new segment is tried for again.
+const SAMPLES_BETWEEN_ATTEMPTS: u64 = 100;
 
 impl<C: Clock> Recorder<C> {
     fn new(
@@ -54,9 +59,18 @@ impl<C: Clock> Recorder<C> {
         let mut segments = Segments::new(plan);
         let ring = segments.begin(&mut taker, Seq(0), &clock)?;
         if let Some(mirror) = &mirror {
-            mirror.segment(ring.segment().clone());
+            mirror.segment(ring.segment().clone(), segments.is_private());
         }
-        Ok(Recorder { clock, taker, segments, ring, seq: Seq(0), mirror, notes: Vec::new() })
+        Ok(Recorder {
+            clock,
+            taker,
+            segments,
+            ring,
+            seq: Seq(0),
+            mirror,
+            notes: Vec::new(),
+            give_up_until: Seq(0),
+        })
     }
 
     /// Records one sample.
@@ -73,7 +87,8 @@ impl<C: Clock> Recorder<C> {
     fn record_again(&mut self, due: Due, missed: u64, flags: u64) {
         // Twice in one tick is a host that changes faster than it can be read; the sample then
         // says what it lacks.
-        for _ in 0..2 {
+        let attempts = if self.seq < self.give_up_until { 0 } else { 2 };
+        for _ in 0..attempts {
             match self.try_record(due, missed, flags, Fit::All) {
                 Ok(()) => return,
                 Err(Retake::Again) => {}
@@ -83,6 +98,7 @@ impl<C: Clock> Recorder<C> {
                         if !self.notes.contains(&note) {
                             self.notes.push(note);
                         }
+                        self.give_up_until = Seq(self.seq.0 + SAMPLES_BETWEEN_ATTEMPTS);
                         break;
                     }
                 }
@@ -95,7 +111,7 @@ impl<C: Clock> Recorder<C> {
     fn next_segment(&mut self) -> Result<(), SegmentError> {
         self.ring = self.segments.begin(&mut self.taker, self.seq, &self.clock)?;
         if let Some(mirror) = &self.mirror {
-            mirror.segment(self.ring.segment().clone());
+            mirror.segment(self.ring.segment().clone(), self.segments.is_private());
         }
         Ok(())
     }

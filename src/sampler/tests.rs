@@ -1,12 +1,13 @@
 //! The sampler as a whole, on fake `/proc` trees and a clock that the test drives: which samples
 //! are taken, and that nothing is lost or misattributed whatever becomes of the host.
 
+use super::SamplerSettings;
 use super::clock::{Clock, Control, Wake};
 use super::mirror::{Mirror, MirrorSettings};
 use super::segments::{Kept, SegmentPlan, file_name};
 use super::sleeper::Sleeper;
+use super::storage::Medium;
 use super::thread::{CpuChoice, Policy, ThreadSettings};
-use super::{Medium, SamplerSettings};
 use crate::decode::{Decoder, TimeSeriesData, TimeSeriesSample};
 use crate::ring::Ring;
 use crate::source::SOURCES;
