@@ -66,6 +66,9 @@ pub struct SamplerFacts {
     pub timer_slack_ns: u64,
     /// Whether the ring's memory is locked.
     pub memory_locked: bool,
+    /// Whether the rest of the recorder's memory is locked, its code among it.
+    #[serde(default)]
+    pub process_locked: bool,
     /// `shared memory`, `disk` or `private memory`.
     pub storage: String,
     /// The ring's file, if it has one.

@@ -227,7 +227,8 @@ impl Options {
             .sync_interval(self.sync_interval)
             .thread(thread)
             .procfs(&self.procfs)
-            .keep_ring(self.keep_ring);
+            .keep_ring(self.keep_ring)
+            .lock_process(true);
         if let Some(max_samples) = self.max_samples {
             builder = builder.max_samples(max_samples);
         }

@@ -145,7 +145,11 @@ fn text(out: &mut impl Write, info: &Info<'_>) -> io::Result<()> {
         sampler.nice,
         sampler.cpu.map_or("any".to_owned(), |cpu| cpu.to_string()),
         sampler.storage,
-        if sampler.memory_locked { "locked" } else { "not locked" }
+        match (sampler.memory_locked, sampler.process_locked) {
+            (true, true) => "locked",
+            (true, false) => "of the ring locked",
+            _ => "not locked",
+        }
     )?;
     for source in &description.schema.sources {
         let shape = match &source.shape {

@@ -87,6 +87,8 @@ pub struct SamplerSummary {
     pub timer_slack_ns: u64,
     /// Whether the ring's memory was locked.
     pub memory_locked: bool,
+    /// Whether the rest of the recorder's memory was locked, its code among it.
+    pub process_locked: bool,
     /// What the ring lay in.
     pub storage: String,
     /// The mirror's file, if there was one.

@@ -193,6 +193,7 @@ impl Pass {
             cpu: sampler.cpu,
             timer_slack_ns: sampler.timer_slack_ns,
             memory_locked: sampler.memory_locked,
+            process_locked: sampler.process_locked,
             storage: sampler.storage.clone(),
             mirror: sampler.mirror.clone(),
             sync_interval_seconds: sampler.sync_interval_ns.map(|ns| ns as f64 / 1e9),

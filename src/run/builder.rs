@@ -126,6 +126,7 @@ pub struct RecorderBuilder {
     pub(super) sync_interval: Duration,
     pub(super) thread: ThreadSettings,
     pub(super) keep_ring: bool,
+    pub(super) lock_process: bool,
 }
 
 impl Default for RecorderBuilder {
@@ -147,6 +148,7 @@ impl Default for RecorderBuilder {
             sync_interval: DEFAULT_SYNC_INTERVAL,
             thread: DEFAULT_THREAD,
             keep_ring: false,
+            lock_process: false,
         }
     }
 }
@@ -252,6 +254,14 @@ impl RecorderBuilder {
     /// Leave the rings where they are when the final files are written.
     pub fn keep_ring(mut self, keep: bool) -> Self {
         self.keep_ring = keep;
+        self
+    }
+
+    /// Lock all memory that this process has when it starts recording, if it may, so that the
+    /// sampler's code and tables stay there when a benchmark fills the page cache. For programs
+    /// that do little else; the ring is locked in any case.
+    pub fn lock_process(mut self, lock: bool) -> Self {
+        self.lock_process = lock;
         self
     }
 

@@ -245,6 +245,7 @@ impl Running {
             sources: sources.to_vec(),
             procfs: settings.procfs.clone(),
             thread: settings.thread,
+            lock_process: settings.lock_process,
             plan: plan(settings, &manifest, &notes),
             mirror,
         });

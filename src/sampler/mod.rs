@@ -36,6 +36,9 @@ pub struct SamplerSettings {
     pub procfs: PathBuf,
     /// How the thread is run.
     pub thread: ThreadSettings,
+    /// Lock all memory of the process: its code too, which a benchmark that fills the page cache
+    /// would have evicted between two samples.
+    pub lock_process: bool,
     /// The rings.
     pub plan: SegmentPlan,
     /// Their durable copy.

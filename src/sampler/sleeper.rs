@@ -6,7 +6,7 @@ use super::clock::{Clock, Control, SystemClock, Wake};
 use super::mirror::MirrorFeed;
 use super::segments::{Kept, SegmentError, Segments};
 use super::take::{Fit, Retake, SampleTaker};
-use super::thread::{InForce, apply};
+use super::thread::{InForce, apply, lock_process};
 use super::ticks::{Due, Ticks};
 use super::{SamplerSettings, SegmentPlan};
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RecordWriter};
@@ -167,7 +167,12 @@ impl<C: Clock> Sleeper<C> {
         facts.notes.clone_from(&thread.notes);
         let interval_ns = plan.interval_ns;
         let taker = SampleTaker::new(&settings.sources, &settings.procfs);
+        // Before the ring is made, for its header to say so, and again for what that adds.
+        facts.process_locked = settings.lock_process && lock_process();
         let recorder = Recorder::new(clock, taker, plan, mirror)?;
+        if settings.lock_process {
+            lock_process();
+        }
         let (wall_ns, monotonic_ns) = recorder.segments.start_ns();
         let ticks = Ticks::new(monotonic_ns, interval_ns);
         let mut sleeper = Sleeper { recorder, ticks, control };

@@ -111,6 +111,7 @@ impl Host {
             sources: SOURCES.to_vec(),
             procfs: self.path().to_owned(),
             thread: ThreadSettings { policy: Policy::Other, nice: None, cpu: CpuChoice::Unpinned },
+            lock_process: false,
             plan: plan(max_samples),
             mirror: None,
         }

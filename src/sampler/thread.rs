@@ -108,6 +108,13 @@ pub fn apply(settings: &ThreadSettings) -> InForce {
     InForce { policy, nice, cpu, timer_slack_ns, notes }
 }
 
+/// Locks what the process has in memory now, and what it touches later of it; whether that was
+/// permitted (`RLIMIT_MEMLOCK` counts the whole address space, see mlockall(2)).
+pub fn lock_process() -> bool {
+    use rustix::mm::{MlockAllFlags as Flags, mlockall};
+    mlockall(Flags::CURRENT | Flags::ONFAULT).is_ok()
+}
+
 /// Whether a thread of this process may be pinned to `cpu`.
 pub fn can_pin(cpu: usize) -> bool {
     // On a thread of its own: affinity is a thread's, and it is gone with it.
