@@ -106,8 +106,12 @@ impl World {
             ("--max-samples", "100".into()),
         ];
         for (option, value) in defaults {
-            let is_given = options.contains(&option)
-                || (option == "--mirror-dir" && options.contains(&"--no-mirror"));
+            let other_name = match option {
+                "--mirror-dir" => "--no-mirror",
+                "--max-samples" => "--max-timeseries-samples",
+                _ => option,
+            };
+            let is_given = options.contains(&option) || options.contains(&other_name);
             if !is_given {
                 cmd = cmd.arg(option).arg(value);
             }
@@ -128,6 +132,13 @@ impl World {
             let dir = base.join(dirs.first()?);
             dir.join("00000.ring").exists().then_some(dir)
         })
+    }
+
+    /// Records some 20 samples and keeps the ring; its directory and the files.
+    pub fn kept_run(&self) -> (PathBuf, Files) {
+        let options = ["--keep-ring", "--interval", "2ms", "--duration", "40ms"];
+        self.record(&options).succeeds();
+        (self.run_dir(&self.rings()), self.files())
     }
 
     /// What `info --json` says of `ring`; `None` if it cannot be read.
