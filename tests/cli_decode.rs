@@ -109,7 +109,7 @@ fn what_is_no_ring_is_refused_by_name() {
     fs::create_dir(world.path("nothing")).unwrap();
     let text: String = (0..5000).map(|number| format!("line {number}\n")).collect();
     let cases = [
-        (world.write("empty.ring", ""), "it ends after 0 bytes"),
+        (world.write("empty.ring", ""), "cannot read"),
         (world.write("zeros.ring", vec![0; 1 << 20]), "cannot read"),
         (world.write("garbage.ring", vec![0x5a; 100_000]), "cannot read"),
         (world.write("text", &text), "cannot read"),
@@ -204,9 +204,7 @@ fn bytes_that_were_changed_anywhere_never_give_a_wrong_value() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let world = World::new();
     // More than a pipe holds.
-    let options = ["--keep-ring", "--interval", "1ms", "--duration", "100ms", "--procfs", "/proc"];
-    world.record(&options).succeeds();
-    let dir = world.run_dir(&world.rings());
+    let dir = world.kept(100, &[]);
     for args in ["decode -o -", "info --json"] {
         let script = format!("{{ \"$0\" {args} \"$1\"; echo $? > \"$W/status\"; }} | head -c 1");
         let cmd = Cmd::new("sh", &world.path("")).args(&["-c", &script]);

@@ -209,3 +209,21 @@ fn a_killed_ringstat_leaves_the_command_running_and_the_samples_to_be_recovered(
     assert!(files.metadata["executed_command"].str().contains("sh -c"));
     world.assert_no_rings();
 }
+
+#[test]
+fn a_terminal_that_stands_still_costs_no_sample() {
+    let world = World::new();
+    let options = ["--interval", "10ms", "--max-samples", "3000", "--duration", "2500ms"];
+    let (mut terminal, live) = Terminal::start(world.record(&options));
+    let ring = world.run_dir(&world.rings()).join("00000.ring");
+    // Ctrl-S: the progress line has to wait, and with it the end of the recording.
+    terminal.types(0x13);
+    world.wait_for_samples(&ring, 270);
+    terminal.types(0x11);
+    live.end().has_status(0);
+    let files = world.files();
+    assert_eq!(files.samples()[0]["collection"]["tick"].int(), 0, "the oldest is still there");
+    assert_eq!(files.summary()["samples_overwritten"].int(), 0);
+    let shown = terminal.shown();
+    assert!(shown.contains("Ctrl-C to stop"), "a progress line: {shown:?}");
+}

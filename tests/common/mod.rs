@@ -134,11 +134,21 @@ impl World {
         })
     }
 
-    /// Records some 20 samples and keeps the ring; its directory and the files.
+    /// Records that many samples or a few more, with `options`, and stops; the ring is kept.
+    pub fn kept(&self, samples: u64, options: &[&str]) -> PathBuf {
+        let options = [&["--keep-ring", "--interval", "2ms", "--max-samples", "1000"], options];
+        let live = self.record(&options.concat()).start();
+        let dir = self.run_dir(&self.rings());
+        self.wait_for_samples(&dir.join("00000.ring"), samples);
+        live.signal(rustix::process::Signal::INT);
+        live.end().has_status(0);
+        dir
+    }
+
+    /// A run of some 20 samples with its ring kept: the directory and the files.
     pub fn kept_run(&self) -> (PathBuf, Files) {
-        let options = ["--keep-ring", "--interval", "2ms", "--duration", "40ms"];
-        self.record(&options).succeeds();
-        (self.run_dir(&self.rings()), self.files())
+        let dir = self.kept(20, &[]);
+        (dir, self.files())
     }
 
     /// What `info --json` says of `ring`; `None` if it cannot be read.
