@@ -83,6 +83,18 @@ fn a_mirror_that_finds_no_room_is_a_warning() {
 }
 
 #[test]
+fn a_mirror_that_could_not_be_made_is_not_said_to_be_in_force() {
+    with_own_mounts("a small tmpfs for the mirror", || {
+        let world = World::new();
+        let _small = Tmpfs::over(&world.mirrors(), "size=256k");
+        world.run(&[], &["true"]).succeeds();
+        let files = world.files();
+        let sampler = &files.summary()["sampler"];
+        assert!(!sampler.has("mirror"), "{:?} was never there", sampler["mirror"]);
+    });
+}
+
+#[test]
 fn default_directories_that_cannot_be_written_are_warnings() {
     with_own_mounts("read-only default directories", || {
         let world = World::new();
