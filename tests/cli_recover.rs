@@ -1,0 +1,252 @@
+//! `ringstat recover`: what is left of a run that was killed, whatever of its two directories is
+//! still there, and however often one tries.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
+
+mod common;
+
+use common::json::{self, Value};
+use common::{Files, Live, Tmpfs, World, entries, format, with_own_mounts};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A recording that goes on until it is killed, in small slots.
+fn endless(world: &World, options: &[&str]) -> (Live, PathBuf) {
+    let live = world.record(&[&["--interval", "5ms", "--max-samples", "4000"], options].concat());
+    (live.start(), world.run_dir(&world.rings()))
+}
+
+/// A run that was killed with that many samples or more; its directory and its id.
+fn killed(world: &World, samples: u64) -> (PathBuf, String) {
+    let (live, dir) = endless(world, &["--benchmark-type", "dead"]);
+    world.wait_for_samples(&dir.join("00000.ring"), samples);
+    live.kill();
+    let id = dir.file_name().unwrap().to_str().unwrap().to_owned();
+    (dir, id)
+}
+
+/// When each tick was sampled.
+fn times(samples: &[Value]) -> BTreeMap<u64, u64> {
+    let collections = samples.iter().map(|sample| &sample["collection"]);
+    collections.map(|sample| (sample["tick"].int(), sample["time_unix_ns"].int())).collect()
+}
+
+#[test]
+fn every_sample_that_was_seen_before_a_kill_is_recovered() {
+    let world = World::new();
+    let (live, dir) = endless(&world, &[]);
+    world.wait_for_samples(&dir.join("00000.ring"), 1);
+    let id = dir.file_name().unwrap().to_str().unwrap();
+    let mut seen = BTreeMap::new();
+    let mut taken = 0;
+    for _ in 0..8 {
+        let decode = ["decode", "-o", "-", "--format", "json-compact"];
+        let decoded = world.ringstat(&decode).arg(&dir).succeeds();
+        let file = format::timeseries(decoded.stdout.trim_end()).unwrap();
+        seen.extend(times(format::samples(&file)));
+        let info = world.info(&dir).unwrap();
+        assert_eq!(info["health"].str(), "ends_without_stop");
+        taken = info["summary"]["samples_taken"].int();
+        if taken > 2000 {
+            break; // Long before the first one is overwritten.
+        }
+    }
+    let listed = world.looking(&["recover", "--list", id]).succeeds().stdout;
+    assert!(listed.contains("recording") && listed.contains(id), "{listed}");
+    live.kill();
+    let listed = world.looking(&["recover", "--list", id]).succeeds().stdout;
+    assert!(listed.contains("owing") && !listed.contains("recording"), "{listed}");
+    world.looking(&["recover", id]).succeeds().says(&["recovered run", id]);
+    let files = world.files();
+    let recovered = times(files.samples());
+    for (tick, time) in &seen {
+        assert_eq!(recovered.get(tick), Some(time), "tick {tick}");
+    }
+    assert!(files.samples().len() as u64 >= taken && !seen.is_empty());
+    let summary = files.summary();
+    assert_eq!((summary["samples_lost"].int(), summary["slots_torn"].int()), (0, 0));
+    assert!(!summary["ended_cleanly"].bool());
+    assert!(files.metadata["ringstat"]["recovered"].bool());
+    world.assert_no_rings();
+    world.looking(&["recover", id]).ends_with(1).says(&["there is no", id]);
+    assert_eq!(entries(&world.results()).len(), 2);
+}
+
+#[test]
+fn a_living_run_is_left_alone() {
+    let world = World::new();
+    let (live, dir) = endless(&world, &[]);
+    world.wait_for_samples(&dir.join("00000.ring"), 1);
+    let id = dir.file_name().unwrap().to_str().unwrap();
+    world.looking(&["recover", id]).ends_with(1).says(&["still recording"]);
+    assert!(dir.join("00000.ring").exists());
+    assert_eq!(entries(&world.results()), [""; 0]);
+    live.signal(rustix::process::Signal::INT);
+    live.end().has_status(0);
+    world.files();
+}
+
+#[test]
+fn the_mirror_alone_is_enough() {
+    let world = World::new();
+    let (live, dir) = endless(&world, &["--sync-interval", "50ms"]);
+    let mirror = world.run_dir(&world.mirrors()).join("00000.ring");
+    world.wait_for_samples(&mirror, 10);
+    live.kill();
+    fs::remove_dir_all(&dir).unwrap();
+    let copied = world.info(&mirror).unwrap()["summary"]["samples_kept"].int();
+    let id = dir.file_name().unwrap().to_str().unwrap();
+    // The first characters of the id are enough.
+    world.looking(&["recover", &id[..13]]).succeeds();
+    let files = world.files();
+    assert_eq!(files.samples().len() as u64, copied);
+    assert_eq!(files.summary()["samples_lost"].int(), 0);
+    world.assert_no_rings();
+}
+
+#[test]
+fn a_damaged_ring_is_made_up_for_by_its_mirror() {
+    let world = World::new();
+    let (live, dir) = endless(&world, &["--sync-interval", "50ms"]);
+    let mirror = world.run_dir(&world.mirrors()).join("00000.ring");
+    world.wait_for_samples(&mirror, 10);
+    live.kill();
+    fs::write(dir.join("00000.ring"), vec![0xa5; 10_000]).unwrap();
+    let copied = world.info(&mirror).unwrap()["summary"]["samples_kept"].int();
+    world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds();
+    assert_eq!(world.files().samples().len() as u64, copied);
+    world.assert_no_rings();
+}
+
+#[test]
+fn rings_that_cannot_be_read_stay_where_they_are() {
+    let world = World::new();
+    let (dir, id) = killed(&world, 3);
+    let mirror = world.run_dir(&world.mirrors());
+    for dir in [&dir, &mirror] {
+        fs::write(dir.join("00000.ring"), vec![0xa5; 10_000]).unwrap();
+    }
+    let ran = world.looking(&["recover", &id]).ends_with(1);
+    ran.says(&["cannot recover run", "00000.ring", "stay in", dir.to_str().unwrap()]);
+    assert!(dir.join("00000.ring").exists() && mirror.join("00000.ring").exists());
+    assert_eq!(entries(&world.results()), [""; 0]);
+}
+
+#[test]
+fn a_run_without_a_manifest_is_recovered_where_the_user_wants_it() {
+    let world = World::new();
+    let (dir, id) = killed(&world, 5);
+    for dir in [&dir, &world.run_dir(&world.mirrors())] {
+        fs::remove_file(dir.join("run.json")).unwrap();
+    }
+    let out = world.path("elsewhere");
+    world.looking(&["recover", "-o", out.to_str().unwrap(), &id]).succeeds();
+    let files = Files::of(&out);
+    assert_eq!(files.benchmark_type, "dead", "the ring knows it");
+    assert!(files.samples().len() >= 5);
+    world.assert_no_rings();
+}
+
+#[test]
+fn a_results_directory_that_has_gone_is_made_again() {
+    let world = World::new();
+    let (_, id) = killed(&world, 3);
+    let _ = fs::remove_dir_all(world.results());
+    world.looking(&["recover", &id]).succeeds();
+    world.files();
+}
+
+/// A finished run, as if ringstat had been killed just before it removed the rings.
+fn killed_at_the_very_end(world: &World) -> (String, Files) {
+    let (dir, files) = world.kept_run();
+    for dir in [&dir, &world.run_dir(&world.mirrors())] {
+        let path = dir.join("run.json");
+        let manifest = fs::read_to_string(&path).unwrap();
+        assert!(json::parse(&manifest).unwrap().has("final_datetime"));
+        let undone = manifest.replace("\"done\": true", "\"done\": false");
+        assert_ne!(undone, manifest);
+        fs::write(path, undone).unwrap();
+    }
+    (dir.file_name().unwrap().to_str().unwrap().to_owned(), files)
+}
+
+#[test]
+fn files_that_were_written_already_are_not_written_again() {
+    let world = World::new();
+    let (id, before) = killed_at_the_very_end(&world);
+    let modified = |name: &String| fs::metadata(world.results().join(name)).unwrap().modified();
+    let names = entries(&world.results());
+    let times: Vec<_> = names.iter().map(|name| modified(name).unwrap()).collect();
+    world.looking(&["recover", &id]).succeeds();
+    assert_eq!(entries(&world.results()), names);
+    assert!(names.iter().map(|name| modified(name).unwrap()).eq(times), "touched");
+    assert_eq!(world.files().timeseries, before.timeseries);
+    world.assert_no_rings();
+}
+
+#[test]
+fn what_is_missing_of_two_files_is_completed() {
+    let world = World::new();
+    let (id, before) = killed_at_the_very_end(&world);
+    let metadata = format!("record_{}_metadata.json", before.datetime);
+    fs::remove_file(world.results().join(metadata)).unwrap();
+    let leftover = world.write(&format!("results/.ringstat-{id}-xyz.tmp"), "{\"half\": ");
+    world.looking(&["recover", &id]).succeeds();
+    let after = world.files();
+    assert_eq!(after.datetime, before.datetime);
+    assert_eq!(after.timeseries, before.timeseries);
+    assert!(!leftover.exists());
+    world.assert_no_rings();
+}
+
+#[test]
+fn a_run_that_was_killed_before_its_first_sample_owes_nothing() {
+    let world = World::new();
+    let (dir, id) = killed(&world, 1);
+    for dir in [&dir, &world.run_dir(&world.mirrors())] {
+        fs::write(dir.join("00000.ring"), vec![0; 100_000]).unwrap();
+    }
+    world.looking(&["recover", &id]).succeeds().says(&["nothing left to write"]);
+    assert_eq!(entries(&world.results()), [""; 0]);
+    world.assert_no_rings();
+}
+
+#[test]
+fn without_a_name_all_dead_runs_are_recovered_and_then_none_is_left() {
+    with_own_mounts("recovering from the default directories", || {
+        let world = World::new();
+        let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
+        let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
+        let base =
+            PathBuf::from(format!("/dev/shm/ringstat-{}", rustix::process::geteuid().as_raw()));
+        let mut live = Vec::new();
+        for name in ["one", "two"] {
+            let procfs = common::fixed_proc();
+            let args = ["record", "--interval", "5ms", "--max-samples", "500", "--results-dir"];
+            let cmd = world.ringstat(&args).arg(world.path(name)).arg("--procfs").arg(procfs);
+            let running = cmd.args(&["--benchmark-type", name]).start();
+            common::wait_until("the run's ring", || {
+                let dirs = entries(&base);
+                let dir = base.join(dirs.get(live.len())?);
+                world.info(&dir.join("00000.ring")).map(|_| ())
+            });
+            live.push(running);
+        }
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&base).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
+        world.ringstat(&["recover"]).succeeds().says(&["no run owes any files"]);
+        live.into_iter().for_each(Live::kill);
+        let listed = world.ringstat(&["recover", "--list"]).succeeds().stdout;
+        assert_eq!(listed.matches("owing").count(), 2, "{listed}");
+        world.ringstat(&["recover"]).succeeds();
+        for name in ["one", "two"] {
+            let files = Files::of(&world.path(name));
+            assert_eq!(files.benchmark_type, name);
+            assert_eq!(files.summary()["sampler"]["storage"].str(), "shared memory");
+        }
+        world.ringstat(&["recover"]).succeeds().says(&["no run owes any files"]);
+        assert_eq!(world.ringstat(&["recover", "--list"]).succeeds().stdout.lines().count(), 1);
+        assert_eq!(entries(&base), [""; 0]);
+    });
+}

@@ -1,0 +1,232 @@
+//! Signals: those that a user types, at a real terminal, and those that other processes send; and
+//! the one that nobody can prepare for.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
+
+mod common;
+
+use common::{Cmd, Live, World, entries, wait_for_file, wait_until};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::CommandExt;
+use std::thread::JoinHandle;
+
+/// Notes every signal that it hears, in order, and goes on until it has heard USR1 or may go. It
+/// hears them at once: what waits is `wait`, not a command in the foreground, so that the same
+/// signal twice in a row does not become one.
+const LISTENER: &str = "
+    for name in INT QUIT TERM HUP USR2 USR1; do
+        trap \"echo $name >> '$W/heard'\" $name
+    done
+    touch \"$W/ready\"
+    while [ -d \"$W\" ] && [ ! -e \"$W/go\" ] && ! grep -qs USR1 \"$W/heard\"; do
+        sleep 0.1 & wait $!
+    done
+    exit 7";
+
+fn heard(world: &World) -> Vec<String> {
+    let text = fs::read_to_string(world.path("heard")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A terminal with a user in front of it.
+struct Terminal {
+    keyboard: File,
+    screen: JoinHandle<String>,
+}
+
+impl Terminal {
+    /// Starts a command as the foreground process group of a terminal of its own.
+    fn start(mut cmd: Cmd) -> (Terminal, Live) {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let near = openpt(flags).unwrap();
+        grantpt(&near).unwrap();
+        unlockpt(&near).unwrap();
+        let far = File::from(ioctl_tiocgptpeer(&near, flags).unwrap());
+        let mut keyboard = File::from(near);
+        let stdin = far.try_clone().unwrap();
+        cmd.command.stdin(stdin).stdout(far.try_clone().unwrap()).stderr(far.try_clone().unwrap());
+        // SAFETY: two system calls, which allocate nothing and take no lock; descriptor 0 is the
+        // terminal by now.
+        unsafe {
+            cmd.command.pre_exec(|| {
+                rustix::process::setsid()?;
+                rustix::process::ioctl_tiocsctty(BorrowedFd::borrow_raw(0))?;
+                Ok(())
+            });
+        }
+        let mut screen = keyboard.try_clone().unwrap();
+        let live = cmd.spawn(far.try_clone().unwrap(), far);
+        let screen = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let mut chunk = [0; 4096];
+            // It ends with an error when nobody has the other side open any more.
+            while let Ok(count @ 1..) = screen.read(&mut chunk) {
+                text.extend_from_slice(&chunk[..count]);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        keyboard.flush().unwrap();
+        (Terminal { keyboard, screen }, live)
+    }
+
+    fn types(&mut self, byte: u8) {
+        self.keyboard.write_all(&[byte]).unwrap();
+    }
+
+    /// All that was shown, once everybody is gone.
+    fn shown(self) -> String {
+        self.screen.join().unwrap()
+    }
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_once_and_the_files_are_written() {
+    for (byte, name) in [(3, "INT"), (0x1c, "QUIT")] {
+        let world = World::new();
+        let (mut terminal, live) = Terminal::start(world.run_sh(&[], LISTENER));
+        wait_for_file(&world.path("ready"));
+        let mut expected: Vec<&str> = Vec::new();
+        // The kernel makes one of two that come at the same time; not every time.
+        for _ in 0..10 {
+            terminal.types(byte);
+            expected.push(name);
+            wait_until("it to be heard", || (heard(&world).len() >= expected.len()).then_some(()));
+            // ringstat passes this one on, and does so after all that it heard before.
+            live.signal(Signal::USR2);
+            expected.push("USR2");
+            wait_until("it to be heard", || (heard(&world).len() >= expected.len()).then_some(()));
+            assert_eq!(heard(&world), expected);
+        }
+        live.signal(Signal::USR1);
+        expected.push("USR1");
+        live.end().has_status(7);
+        assert_eq!(heard(&world), expected);
+        let shown = terminal.shown();
+        assert!(shown.contains("_timeseries.json"), "{shown}");
+        assert_eq!(world.files().metadata["exit_status"].int(), 7);
+        world.assert_no_rings();
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_command_that_does_not_listen_and_ringstat_as_it() {
+    let world = World::new();
+    let script = "touch \"$W/ready\"; exec sleep 1000";
+    let (mut terminal, live) = Terminal::start(world.run_sh(&[], script));
+    wait_for_file(&world.path("ready"));
+    terminal.types(3);
+    live.end().has_status(128 + 2);
+    assert_eq!(world.files().metadata["exit_status"].int(), 128 + 2);
+}
+
+#[test]
+fn the_command_reads_from_the_terminal() {
+    let world = World::new();
+    let script = "test -t 0 && test -t 1 && read line && echo \"got $line\" > \"$W/got\"";
+    let (mut terminal, live) = Terminal::start(world.run_sh(&[], script));
+    terminal.keyboard.write_all(b"hello\n").unwrap();
+    live.end().has_status(0);
+    assert_eq!(fs::read_to_string(world.path("got")).unwrap(), "got hello\n");
+}
+
+#[test]
+fn every_signal_that_is_sent_to_ringstat_alone_is_passed_on_once() {
+    for (signal, name) in [
+        (Signal::TERM, "TERM"),
+        (Signal::HUP, "HUP"),
+        (Signal::USR2, "USR2"),
+        (Signal::INT, "INT"),
+        (Signal::QUIT, "QUIT"),
+    ] {
+        let world = World::new();
+        // A session of its own: no process group is shared with the sender.
+        let (_terminal, live) = Terminal::start(world.run_sh(&[], LISTENER));
+        wait_for_file(&world.path("ready"));
+        live.signal(signal);
+        wait_until("the command to hear it", || (!heard(&world).is_empty()).then_some(()));
+        live.signal(Signal::USR1);
+        live.end().has_status(7);
+        assert_eq!(heard(&world), [name, "USR1"]);
+        world.files();
+    }
+}
+
+#[test]
+fn a_terminated_command_ends_ringstat_with_its_signal() {
+    let world = World::new();
+    let live = world.run_sh(&[], "touch \"$W/ready\"; exec sleep 1000").start();
+    wait_for_file(&world.path("ready"));
+    live.signal(Signal::TERM);
+    live.end().has_status(128 + 15);
+    assert_eq!(world.files().metadata["exit_status"].int(), 128 + 15);
+    world.assert_no_rings();
+}
+
+#[test]
+fn what_was_ignored_stays_ignored_by_both() {
+    let world = World::new();
+    let run = world.run_sh(&[], "touch \"$W/ready\"; while [ -d \"$W\" ] && [ ! -e \"$W/go\" ]; do sleep 0.02; done; exit 5");
+    let ringstat = run.command.get_program().to_owned();
+    let args: Vec<_> = run.command.get_args().map(ToOwned::to_owned).collect();
+    // As nohup does it.
+    let mut nohup = Cmd::new("sh", &world.path("")).args(&["-c", "trap '' HUP; exec \"$@\"", "sh"]);
+    nohup = nohup.arg(ringstat);
+    for arg in args {
+        nohup = nohup.arg(arg);
+    }
+    let mut live = nohup.start();
+    wait_for_file(&world.path("ready"));
+    live.signal(Signal::HUP);
+    assert!(live.is_running());
+    world.write("go", "");
+    live.end().has_status(5);
+    world.files();
+}
+
+#[test]
+fn a_killed_ringstat_leaves_the_command_running_and_the_samples_to_be_recovered() {
+    let world = World::new();
+    let script = "while [ -d \"$W\" ] && [ ! -e \"$W/go\" ]; do sleep 0.02; done; touch \"$W/end\"";
+    let options = ["--interval", "5ms", "--max-samples", "10000", "--benchmark-type", "training"];
+    let live = world.run_sh(&options, script).start();
+    let dir = world.run_dir(&world.rings());
+    let ring = dir.join("00000.ring");
+    world.wait_for_samples(&ring, 5);
+    live.kill();
+    let at_kill = world.info(&ring).unwrap()["summary"]["samples_taken"].int();
+    world.write("go", "");
+    wait_for_file(&world.path("end"));
+    assert_eq!(entries(&world.results()), [""; 0]);
+    let run_id = dir.file_name().unwrap().to_str().unwrap();
+    world.looking(&["recover", run_id]).succeeds().says(&[run_id, "_timeseries.json"]);
+    let files = world.files();
+    assert_eq!(files.benchmark_type, "training");
+    assert_eq!(files.samples().len() as u64, at_kill);
+    assert!(!files.last()["collection"].has("at_stop"));
+    assert!(!files.summary()["ended_cleanly"].bool());
+    assert!(files.metadata["ringstat"]["recovered"].bool());
+    assert!(!files.metadata.has("exit_status"), "nobody knows it");
+    assert!(files.metadata["executed_command"].str().contains("sh -c"));
+    world.assert_no_rings();
+}
+
+#[test]
+fn a_terminal_that_stands_still_costs_no_sample() {
+    let world = World::new();
+    let options = ["--interval", "10ms", "--max-samples", "3000", "--duration", "2500ms"];
+    let (mut terminal, live) = Terminal::start(world.record(&options));
+    let ring = world.run_dir(&world.rings()).join("00000.ring");
+    // Ctrl-S: the progress line has to wait, and with it the end of the recording.
+    terminal.types(0x13);
+    world.wait_for_samples(&ring, 270);
+    terminal.types(0x11);
+    live.end().has_status(0);
+    let files = world.files();
+    assert_eq!(files.samples()[0]["collection"]["tick"].int(), 0, "the oldest is still there");
+    assert_eq!(files.summary()["samples_overwritten"].int(), 0);
+    let shown = terminal.shown();
+    assert!(shown.contains("Ctrl-C to stop"), "a progress line: {shown:?}");
+}
