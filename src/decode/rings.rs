@@ -140,7 +140,7 @@ impl Rings {
                 segment.copies.push(ring);
                 continue;
             }
-            match serde_json::from_slice(ring.description()) {
+            match describe(&ring) {
                 Ok(description) => segments.push(Segment {
                     copies: vec![ring],
                     description,
@@ -148,8 +148,8 @@ impl Rings {
                     seqs: 0..0,
                     extents: Vec::new(),
                 }),
-                Err(error) => {
-                    let (path, what) = (ring.path().to_owned(), error.to_string());
+                Err(what) => {
+                    let path = ring.path().to_owned();
                     refused = Some(RingError::Description { path, what });
                 }
             }
@@ -229,6 +229,16 @@ impl Rings {
             }
         }
         Ok(())
+    }
+}
+
+/// The description of a ring, or why it cannot be used.
+fn describe(ring: &Ring) -> Result<Description, String> {
+    let description: Description =
+        serde_json::from_slice(ring.description()).map_err(|error| error.to_string())?;
+    match description.schema.ambiguous_name() {
+        Some(name) => Err(format!("its schema has the name {name:?} twice in one place")),
+        None => Ok(description),
     }
 }
 
