@@ -68,3 +68,13 @@ pub use sampler::thread::{CpuChoice, InForce, Policy, ThreadSettings};
 pub use sampler::{Probe, SamplerError, SegmentError};
 pub use schema::{Field, Kind, Schema, Shape, SourceSchema};
 pub use units::{Bytes, Seq, Slot, Tick, Words};
+
+/// What the fuzz targets and their seeds need beyond what programs do: [`source::Source::parse`]
+/// writes to the block of a record, and only a view of the record says whether it fits its schema.
+/// Not part of the interface.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::record::{
+        BlockView, COMMON_WORDS, Common, RecordView, RecordWriter, RowHead, least_words,
+    };
+}

@@ -3,6 +3,7 @@
 //! the ring; parsing lives in `source`, layout in `ring`.
 
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// How the 64 bits of a counter are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,9 +99,59 @@ pub struct Schema {
     pub sources: Vec<SourceSchema>,
 }
 
+/// Keys of a sample that are no source's.
+const SAMPLE_KEYS: [&str; 4] = ["timestamp", "hostname", "errors", "collection"];
+
+impl Schema {
+    /// The first name that would be the key of two things in one object of the output, which no
+    /// recorder writes.
+    pub(crate) fn ambiguous_name(&self) -> Option<String> {
+        let mut keys: HashSet<String> = SAMPLE_KEYS.map(str::to_owned).into();
+        for SourceSchema { name, shape, .. } in &self.sources {
+            for key in [name.clone(), format!("{name}_extra")] {
+                if let Some(twice) = keys.replace(key) {
+                    return Some(twice);
+                }
+            }
+            let instance_key = match shape {
+                Some(Shape::Table { instance_key, .. }) => Some(instance_key),
+                _ => None,
+            };
+            let fields = shape.iter().flat_map(Shape::fields).map(|field| &field.name);
+            let mut columns: HashSet<&String> = HashSet::new();
+            for name in instance_key.into_iter().chain(fields) {
+                if !columns.insert(name) {
+                    return Some(name.clone());
+                }
+            }
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn table(name: &str, instance_key: &str, columns: &[&str]) -> SourceSchema {
+        let columns = columns.iter().map(|name| Field::new(name, Kind::Unsigned)).collect();
+        let shape = Some(Shape::Table { instance_key: instance_key.into(), columns });
+        SourceSchema { name: name.into(), path: "/proc/x".into(), shape }
+    }
+
+    #[test]
+    fn a_name_that_would_be_two_keys_is_found() {
+        let twice = |sources: &[SourceSchema]| Schema { sources: sources.into() }.ambiguous_name();
+        assert_eq!(twice(&[table("a", "name", &["c", "d"]), table("b", "name", &["c"])]), None);
+        assert_eq!(twice(&[table("a", "n", &[]), table("a", "n", &[])]), Some("a".into()));
+        assert_eq!(
+            twice(&[table("a_extra", "n", &[]), table("a", "n", &[])]),
+            Some("a_extra".into())
+        );
+        assert_eq!(twice(&[table("errors", "n", &[])]), Some("errors".into()));
+        assert_eq!(twice(&[table("a", "n", &["c", "c"])]), Some("c".into()));
+        assert_eq!(twice(&[table("a", "n", &["n"])]), Some("n".into()));
+    }
 
     #[test]
     fn json_round_trip_with_and_without_a_shape() {

@@ -76,7 +76,8 @@ pub struct RecorderInfo {
 
 /// Puts `timeseries_data` into the text of a metadata file: in the place of one that is there,
 /// or before `runtime`, where the reference has it, or last. Keys keep their order and values
-/// their every character.
+/// their every character. Readers take the last of several members of one name: none but this
+/// one is left.
 ///
 /// # Errors
 /// If the text is not a JSON object.
@@ -85,7 +86,11 @@ pub fn merge(text: &str, reference: &TimeSeriesReference) -> Result<String, serd
     let Members(mut members) = serde_json::from_str(text)?;
     let value = indented(reference)?;
     match members.iter().position(|(key, _)| key == KEY) {
-        Some(index) => members[index].1 = value,
+        Some(index) => {
+            members[index].1 = value;
+            let mut place = 0..;
+            members.retain(|(key, _)| place.next() == Some(index) || key != KEY);
+        }
         None => {
             let before = members.iter().position(|(key, _)| key == "runtime");
             let index = before.unwrap_or(members.len());
@@ -162,6 +167,15 @@ mod tests {
                         },\n  \"runtime\": 2.0,\n  \"u\": \"\\u00e9\\/\"\n}\n";
         assert_eq!(merged, expected);
         assert_eq!(merge(&merged, &reference()).unwrap(), merged, "merging twice changes nothing");
+    }
+
+    #[test]
+    fn a_reference_that_stands_there_twice_is_not_left_to_win() {
+        let text = r#"{"timeseries_data": 1, "a": 2, "timeseries_data": 3, "a": 4}"#;
+        let merged = merge(text, &reference()).unwrap();
+        assert_eq!(merged.matches("timeseries_data").count(), 1);
+        assert!(merged.starts_with("{\n  \"timeseries_data\": {\n    \"file\""), "{merged}");
+        assert!(merged.ends_with("},\n  \"a\": 2,\n  \"a\": 4\n}"), "{merged}");
     }
 
     #[test]

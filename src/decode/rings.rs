@@ -60,6 +60,39 @@ pub(super) struct Segment {
     names: HashMap<u32, Option<Entry>>,
     /// Records that this segment may have.
     seqs: Range<u64>,
+    /// By copy, those that it may have.
+    extents: Vec<Extent>,
+}
+
+/// Which records one copy of a segment may have: those of its last lap, in the slots that its file
+/// has. No more are asked for: numbers far apart, under right checksums, or a file that was cut
+/// off must not cost a read for each of the up to 2^32 records that its header speaks of.
+struct Extent {
+    first: u64,
+    slots: u64,
+    slots_present: u64,
+    newest: Option<Seq>,
+}
+
+impl Extent {
+    fn of(ring: &Ring, scan: &Scan) -> Result<Extent, RingError> {
+        Ok(Extent {
+            first: ring.header().first_seq.0,
+            slots: ring.header().layout.slots,
+            slots_present: ring.slots_present()?,
+            newest: scan.newest,
+        })
+    }
+
+    /// The first record from `seq` on that may be there.
+    fn next(&self, seq: u64) -> Option<u64> {
+        let newest = self.newest.filter(|_| self.slots_present > 0)?.0;
+        let lap = (newest + 1).saturating_sub(self.slots).max(self.first);
+        let seq = seq.max(lap);
+        let slot = (seq - self.first) % self.slots;
+        let seq = if slot < self.slots_present { seq } else { seq + (self.slots - slot) };
+        (seq <= newest).then_some(seq)
+    }
 }
 
 /// All rings of one run.
@@ -107,15 +140,16 @@ impl Rings {
                 segment.copies.push(ring);
                 continue;
             }
-            match serde_json::from_slice(ring.description()) {
+            match describe(&ring) {
                 Ok(description) => segments.push(Segment {
                     copies: vec![ring],
                     description,
                     names: HashMap::new(),
                     seqs: 0..0,
+                    extents: Vec::new(),
                 }),
-                Err(error) => {
-                    let (path, what) = (ring.path().to_owned(), error.to_string());
+                Err(what) => {
+                    let path = ring.path().to_owned();
                     refused = Some(RingError::Description { path, what });
                 }
             }
@@ -140,6 +174,7 @@ impl Rings {
                 let scan: Scan = ring.scan()?;
                 newest = newest.max(scan.newest);
                 torn = torn.min(scan.torn);
+                segment.extents.push(Extent::of(ring, &scan)?);
             }
             self.torn += torn;
             let first = segment.header().first_seq.0;
@@ -176,8 +211,9 @@ impl Rings {
     ) -> Result<(), E> {
         let mut words = Vec::new();
         for (index, segment) in self.segments.iter_mut().enumerate() {
-            let begin = segment.seqs.start.max(self.seqs.start);
-            for seq in begin..segment.seqs.end {
+            let mut from = segment.seqs.start.max(self.seqs.start);
+            while let Some(seq) = segment.next(from) {
+                from = seq + 1;
                 if !segment.read(Seq(seq), &mut words)? {
                     continue;
                 }
@@ -188,6 +224,16 @@ impl Rings {
             }
         }
         Ok(())
+    }
+}
+
+/// The description of a ring, or why it cannot be used.
+fn describe(ring: &Ring) -> Result<Description, String> {
+    let description: Description =
+        serde_json::from_slice(ring.description()).map_err(|error| error.to_string())?;
+    match description.schema.ambiguous_name() {
+        Some(name) => Err(format!("its schema has the name {name:?} twice in one place")),
+        None => Ok(description),
     }
 }
 
@@ -210,7 +256,9 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     /// Reads entry `entry` from whichever copy has it.
     pub fn load(&mut self, entry: u32) -> Result<Option<&Entry>, RingError> {
-        if !self.names.contains_key(&entry) {
+        // Numbers beyond every dictionary are not remembered: there may be 2^32 of them.
+        let is_within = |ring: &Ring| u64::from(entry) < ring.header().layout.entries;
+        if !self.names.contains_key(&entry) && self.copies.iter().any(is_within) {
             let mut found = None;
             for ring in self.copies {
                 found = ring.entry(entry)?;
@@ -239,6 +287,12 @@ impl Segment {
         self.copies[0].header()
     }
 
+    /// The first record from `seq` on that any copy may have.
+    fn next(&self, seq: u64) -> Option<u64> {
+        let next = self.extents.iter().filter_map(|extent| extent.next(seq)).min();
+        next.filter(|seq| *seq < self.seqs.end)
+    }
+
     fn read(&self, seq: Seq, words: &mut Vec<u64>) -> Result<bool, RingError> {
         for ring in &self.copies {
             if ring.read(seq, words)? {
@@ -246,5 +300,42 @@ impl Segment {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn asked_for(extent: &Extent) -> Vec<u64> {
+        let next = |seq: &u64| extent.next(seq + 1);
+        std::iter::successors(extent.next(0), next).collect()
+    }
+
+    #[test]
+    fn only_the_last_lap_of_the_slots_that_are_there_is_asked_for() {
+        for (slots, slots_present, newest) in (2..6).flat_map(|slots| {
+            (0..=slots).flat_map(move |there| (10..30).map(move |newest| (slots, there, newest)))
+        }) {
+            let extent = Extent { first: 10, slots, slots_present, newest: Some(Seq(newest)) };
+            let expected: Vec<u64> = (10..=newest)
+                .filter(|seq| newest - seq < slots && (seq - 10) % slots < slots_present)
+                .collect();
+            assert_eq!(asked_for(&extent), expected, "{slots} {slots_present} {newest}");
+        }
+        let none = Extent { first: 10, slots: 4, slots_present: 4, newest: None };
+        assert!(asked_for(&none).is_empty());
+    }
+
+    #[test]
+    fn numbers_far_apart_cost_no_more_than_the_slots_that_are_there() {
+        let newest = Some(Seq((1 << 62) + 1));
+        let extent = Extent { first: 0, slots: 2, slots_present: 2, newest };
+        assert_eq!(asked_for(&extent), [1 << 62, (1 << 62) + 1]);
+        let extent = Extent { first: 0, slots: 1 << 32, slots_present: 2, newest };
+        assert_eq!(asked_for(&extent), [1 << 62, (1 << 62) + 1]);
+        let newest = Some(Seq((1 << 32) + 7));
+        let extent = Extent { first: 0, slots: 1 << 32, slots_present: 3, newest };
+        assert_eq!(asked_for(&extent), [1 << 32, (1 << 32) + 1, (1 << 32) + 2]);
     }
 }

@@ -7,7 +7,7 @@ use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RowHead};
 use crate::ring::{Entry, RingError};
 use crate::schema::Shape;
 use hdrhistogram::Histogram;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::collections::BTreeMap;
 
 /// Gaps that are listed one by one.
@@ -181,12 +181,9 @@ impl Pass {
             .segments
             .iter()
             .flat_map(|segment| segment.description.sampler.notes.iter().cloned())
-            .fold(Vec::new(), |mut notes, note| {
-                if !notes.contains(&note) {
-                    notes.push(note);
-                }
-                notes
-            });
+            .collect::<IndexSet<_>>()
+            .into_iter()
+            .collect();
         summary.sampler = SamplerSummary {
             policy: sampler.policy.clone(),
             nice: sampler.nice,

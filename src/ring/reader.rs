@@ -22,6 +22,12 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// The device's.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// How many bytes there are now, whatever the ring's header says.
+    ///
+    /// # Errors
+    /// The device's.
+    fn len_bytes(&self) -> io::Result<u64>;
 }
 
 impl ReadAt for File {
@@ -37,6 +43,10 @@ impl ReadAt for File {
         }
         Ok(done)
     }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
 }
 
 impl ReadAt for Vec<u8> {
@@ -45,6 +55,10 @@ impl ReadAt for Vec<u8> {
         let count = bytes.len().min(self.len() - start);
         bytes[..count].copy_from_slice(&self[start..start + count]);
         Ok(count)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
     }
 }
 
@@ -64,6 +78,10 @@ impl ReadAt for Arc<Segment> {
             done += rest.len();
         }
         Ok(done)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(size_of_val(self.words()) as u64)
     }
 }
 
@@ -174,7 +192,13 @@ impl Ring {
             (Err(source), _) => return Err(RingError::Header { path, source }),
             (Ok(header), Ok(())) => header,
         };
-        // Bounded by the header's check to 16 MiB.
+        // Bounded by the header's check to 16 MiB, and by what there is: a page of bytes does not
+        // take more memory than that.
+        let length =
+            bytes.len_bytes().map_err(|source| RingError::Io { path: path.clone(), source })?;
+        if length < header.description_range().end {
+            return Err(RingError::Short { path, found: length });
+        }
         let mut description = vec![0; header.layout.description.0 as usize];
         read(HEADER_BYTES.0, &mut description)?;
         if header::description_check(&description) != header.description_check {
@@ -227,15 +251,30 @@ impl Ring {
         Ok(matches!(self.read_slot(slot, words)?, SlotState::Valid(found, _) if found == seq))
     }
 
-    /// Looks at every slot.
+    /// Slots of which the bytes have at least a part now: those behind them are empty. What the
+    /// header says is only bounded: a file of a few pages may claim 2^32 of them.
+    ///
+    /// # Errors
+    /// [`RingError::Io`].
+    pub fn slots_present(&self) -> Result<u64, RingError> {
+        let length = self
+            .bytes
+            .len_bytes()
+            .map_err(|source| RingError::Io { path: self.path.clone(), source })?;
+        let layout = &self.header.layout;
+        let behind = length.saturating_sub(layout.slots_offset.0);
+        Ok(behind.div_ceil(layout.slot.bytes().0).min(layout.slots))
+    }
+
+    /// Looks at every slot that there is.
     ///
     /// # Errors
     /// [`RingError::Io`].
     pub fn scan(&self) -> Result<Scan, RingError> {
-        let mut scan = Scan::default();
+        let present = self.slots_present()?;
+        let mut scan = Scan { empty: self.header.layout.slots - present, ..Scan::default() };
         let mut words = Vec::new();
-        let length = self.header.layout.slots;
-        for slot in 0..length {
+        for slot in 0..present {
             match self.read_slot(Slot(slot), &mut words)? {
                 SlotState::Empty => scan.empty += 1,
                 SlotState::Busy(_) => scan.busy += 1,

@@ -64,12 +64,13 @@ impl Grammar {
         let (whole, cut) = split_unended(text);
         for (index, line) in lines(whole).enumerate() {
             let parts = self.split(line).map_err(|reason| Fault::at(reason, index + 1))?;
-            if !seen.insert(parts.key) {
+            // As the output has it: names that differ in bytes that are no text are one key there.
+            let name = String::from_utf8_lossy(&parts.key[..parts.key.len() - 1]);
+            if !seen.insert(name.clone()) {
                 return Err(Fault::at(Reason::DuplicateName, index + 1));
             }
             let signed = parts.number.starts_with(b"-");
             let kind = if signed { Kind::Signed } else { Kind::Unsigned };
-            let name = String::from_utf8_lossy(&parts.key[..parts.key.len() - 1]);
             fields.push(Field::new(&name, kind));
             scalars.keys.extend_from_slice(parts.key);
             // Bounded by MAX_NAME_BYTES and the separator.

@@ -141,6 +141,31 @@ fn a_changed_header_with_a_right_checksum_is_harmless_or_named() {
 }
 
 #[test]
+fn slots_that_the_file_does_not_have_are_counted_and_not_looked_at() {
+    let rig = small();
+    let header = Header {
+        layout: Layout { slots: 1 << 32, ..rig.writer.segment().header().layout },
+        ..rig.writer.segment().header().clone()
+    };
+    let mut bytes = rig.bytes();
+    for (index, word) in header.to_words().into_iter().enumerate() {
+        set_word(&mut bytes, index, word);
+    }
+    for (cut, present) in [(0, SLOTS), (1, SLOTS), (512, SLOTS - 1), (3 * 512 + 8, 1)] {
+        let ring = open(bytes[..bytes.len() - cut].to_vec()).unwrap();
+        assert_eq!(ring.slots_present().unwrap(), present, "{cut} bytes less");
+        // Only record 43, in the last of the four, lies where it would in a ring of so many.
+        let scan = ring.scan().unwrap();
+        assert_eq!(scan.empty, (1 << 32) - present);
+        assert_eq!(scan.newest, (scan.valid == 1).then_some(Seq(FIRST + SLOTS - 1)));
+        assert!(cut > 0 || scan.valid == 1);
+        assert_eq!(scan.valid + scan.torn, present);
+    }
+    let head_end = header.description_range().end as usize;
+    assert_eq!(open(bytes[..head_end].to_vec()).unwrap().slots_present().unwrap(), 0);
+}
+
+#[test]
 fn a_flipped_word_costs_at_most_what_it_is_part_of() {
     let rig = small();
     let (good, layout) = (rig.bytes(), rig.writer.segment().header().layout);

@@ -118,6 +118,10 @@ impl ReadAt for InPieces {
         }
         Ok(done)
     }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.0.len_bytes()
+    }
 }
 
 #[test]

@@ -201,3 +201,11 @@ fn a_counter_that_stands_there_twice_is_refused() {
         assert_eq!(lab.sample(&doubled).err(), Some(Fault::at(Reason::DuplicateName, line)));
     }
 }
+
+#[test]
+fn two_names_that_the_output_cannot_tell_apart_are_refused() {
+    for (source, text) in [("vmstat", &b"\xfe 1\n\xff 2\n"[..]), ("meminfo", b"\xfe: 1\n\xff: 2\n")]
+    {
+        assert_eq!(Lab::new(source, text).err(), Some(Fault::at(Reason::DuplicateName, 2)));
+    }
+}
