@@ -64,6 +64,7 @@ pub struct Options {
         long,
         visible_alias = "max-timeseries-samples",
         value_name = "N",
+        value_parser = samples,
         allow_hyphen_values = true
     )]
     pub max_samples: Option<u64>,
@@ -105,13 +106,13 @@ pub struct Options {
     pub sync_interval: Duration,
     /// CPU to pin the sampler to: a number, none, or auto: the last CPU beside those that the
     /// command is confined to; if there is none beside, none
-    #[arg(long, value_name = "N|auto|none", value_parser = cpu, default_value = "auto")]
+    #[arg(long, value_name = "N|auto|none", value_parser = cpu, allow_hyphen_values = true, default_value = "auto")]
     pub cpu: CpuChoice,
     /// Scheduling policy of the sampler (SCHED_IDLE, SCHED_BATCH, SCHED_OTHER)
     #[arg(long, value_name = "POLICY", default_value = "other")]
     pub policy: PolicyName,
     /// Nice value of the sampler, -20 to 19; below 0 needs CAP_SYS_NICE [default: as started]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = nice, allow_hyphen_values = true)]
     pub nice: Option<i32>,
     /// Sources to record, separated by commas: diskstats, vmstat, meminfo, loadavg, netdev
     /// [default: all]
@@ -259,7 +260,7 @@ fn time(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 6] =
         [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
     let wrong = || "give seconds (0.5) or a number with a unit: 250ms, 30s, 1m, 2h".to_owned();
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let end = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
     let (number, unit) = text.split_at(end);
     let seconds_per_unit = UNITS
         .iter()
@@ -267,10 +268,19 @@ fn time(text: &str) -> Result<Duration, String> {
         .map(|(_, seconds)| seconds)
         .ok_or_else(wrong)?;
     let seconds = number.parse::<f64>().map_err(|_| wrong())? * seconds_per_unit;
-    if seconds.is_nan() || seconds <= 0.0 {
-        return Err("a time must be more than 0".to_owned());
+    if !seconds.is_finite() || seconds <= 0.0 {
+        return Err("a time must be a number, and more than 0".to_owned());
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| "that is longer than any run".to_owned())
+    // What is too long for its purpose is refused where that is known; no clock counts further.
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+fn samples(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give a whole number of samples, from 1 to 1000000000".to_owned())
+}
+
+fn nice(text: &str) -> Result<i32, String> {
+    text.parse().map_err(|_| "give a whole number from -20 to 19".to_owned())
 }
 
 fn cpu(text: &str) -> Result<CpuChoice, String> {
@@ -298,10 +308,12 @@ mod tests {
             ("1m", 60_000),
             ("2h", 7_200_000),
             ("1s", 1000),
+            ("1e3", 1_000_000),
         ] {
             assert_eq!(time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for bad in ["", "0", "-1", "nan", "NaN", "inf", "1e400", "1d", "ms", "1 s", "0x10", "1e99h"]
+        for bad in
+            ["", "0", "-1", "nan", "NaN", "inf", "1e400", "1d", "ms", "1 s", "0x10", "1e999h"]
         {
             assert!(time(bad).is_err(), "{bad}");
         }

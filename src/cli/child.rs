@@ -7,7 +7,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The command was not found, as shells say it.
 const NOT_FOUND: u8 = 127;
@@ -22,12 +22,13 @@ pub struct Wrapped {
 
 /// What a signal means just now.
 enum Phase {
-    /// There is no command yet.
-    Before,
+    /// There is no command yet; it will get what has been heard.
+    Before(Vec<i32>),
     /// The command runs.
     Running(Pid),
-    /// The command has ended with this status, and files are being written.
-    Writing(u8),
+    /// The command has ended with this status, and files are being written. The first signal that
+    /// is heard now may be the one that ended the command.
+    Writing { status: u8, heard: u32 },
 }
 
 /// Why there is no command: the exit status and the sentence.
@@ -39,7 +40,7 @@ pub struct NotStarted {
 impl Wrapped {
     /// Starts the command.
     pub fn start(command: &[String]) -> Result<Wrapped, NotStarted> {
-        let phase = Arc::new(Mutex::new(Phase::Before));
+        let phase = Arc::new(Mutex::new(Phase::Before(Vec::new())));
         let shared = phase.clone();
         if let Err(error) =
             signals::listen(&signals::FORWARDED, move |signal| hear(&shared, signal))
@@ -51,8 +52,10 @@ impl Wrapped {
             status: if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED },
             sentence: format!("cannot start {program}: {error}"),
         })?;
-        if let Some(pid) = pid_of(&child) {
-            set(&phase, Phase::Running(pid));
+        if let Some(pid) = pid_of(&child)
+            && let Phase::Before(early) = set(&phase, Phase::Running(pid))
+        {
+            early.into_iter().for_each(|number| pass_on(pid, number));
         }
         Ok(Wrapped { child, phase })
     }
@@ -64,10 +67,12 @@ impl Wrapped {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while waitid(WaitId::Pid(pid), options).err() == Some(rustix::io::Errno::INTR) {}
         }
-        set(&self.phase, Phase::Writing(0));
-        let status = self.child.wait().map_or(1, status_of);
-        set(&self.phase, Phase::Writing(status));
-        status
+        set(&self.phase, Phase::Writing { status: 0, heard: 0 });
+        let ended = self.child.wait().map_or(1, status_of);
+        if let Phase::Writing { status, .. } = &mut *lock(&self.phase) {
+            *status = ended;
+        }
+        ended
     }
 }
 
@@ -83,23 +88,29 @@ fn status_of(status: ExitStatus) -> u8 {
     u8::try_from(number & 0xff).unwrap_or(1)
 }
 
-fn set(phase: &Mutex<Phase>, new: Phase) {
-    *phase.lock().unwrap_or_else(PoisonError::into_inner) = new;
+fn lock(phase: &Mutex<Phase>) -> MutexGuard<'_, Phase> {
+    phase.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns what was before.
+fn set(phase: &Mutex<Phase>, new: Phase) -> Phase {
+    std::mem::replace(&mut *lock(phase), new)
 }
 
 fn hear(phase: &Mutex<Phase>, signal: Signal) {
-    match *phase.lock().unwrap_or_else(PoisonError::into_inner) {
-        Phase::Running(pid) if signal.for_us_alone => {
-            if let Some(number) = rustix::process::Signal::from_named_raw(signal.number) {
-                // It may just have ended; then there is nobody to tell.
-                let _ = kill_process(pid, number);
-            }
-        }
+    match &mut *lock(phase) {
+        Phase::Before(early) => early.push(signal.number),
+        Phase::Running(pid) if signal.for_us_alone => pass_on(*pid, signal.number),
         // The command has heard it, and what becomes of it becomes of us.
-        Phase::Running(_) | Phase::Before => {}
-        Phase::Writing(status) => {
-            term::warn("interrupted: `ringstat recover` will write the files");
-            std::process::exit(status.into());
-        }
+        Phase::Running(_) => {}
+        Phase::Writing { heard: heard @ 0, .. } => *heard = 1,
+        Phase::Writing { status, .. } => signals::leave(*status),
+    }
+}
+
+fn pass_on(pid: Pid, number: i32) {
+    if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
+        // It may just have ended; then there is nobody to tell.
+        let _ = kill_process(pid, signal);
     }
 }

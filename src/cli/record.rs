@@ -4,8 +4,10 @@ use super::args::RecordArgs;
 use super::run::{announce, write};
 use super::term::{self, Progress, Volume, count};
 use super::{FAILED, USAGE, signals};
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use ringstat::{Ended, Recorder};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the progress line changes.
@@ -13,24 +15,25 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 pub fn main(args: &RecordArgs) -> u8 {
     let volume = Volume::of(args.options.verbose, args.options.quiet);
-    let mut builder = args.options.builder();
-    if let Some(duration) = args.duration {
-        builder = builder.expected_duration(duration);
-    }
-    let mut recorder = match builder.build() {
+    let mut recorder = match args.options.builder().build() {
         Ok(recorder) => recorder,
         Err(error) => {
             term::error(error);
             return USAGE;
         }
     };
-    // The first signal stops the recording; another one, while files are written, ends ringstat.
-    let (heard, stop) = bounded(1);
+    // The first signal stops the recording. While files are written one more is forgiven, which
+    // may have come with the first; the next one ends ringstat.
+    let (heard, stop) = unbounded();
+    let writing = Arc::new(AtomicBool::new(false));
+    let is_writing = writing.clone();
+    let mut forgiven = false;
     let listening = signals::listen(&signals::ENDING, move |signal| {
-        if heard.try_send(()).is_err() {
-            term::warn("interrupted: `ringstat recover` will write the files");
-            std::process::exit(128 + signal.number);
+        // Nothing is handed over by the flag.
+        if is_writing.load(Ordering::Relaxed) && std::mem::replace(&mut forgiven, true) {
+            signals::leave(u8::try_from(128 + signal.number).unwrap_or(u8::MAX));
         }
+        let _ = heard.send(());
     });
     if let Err(error) = listening {
         term::error(format_args!("cannot listen for the signal that stops the recording: {error}"));
@@ -51,18 +54,19 @@ pub fn main(args: &RecordArgs) -> u8 {
             }
         };
     }
-    match recorder.start() {
+    let notes = match recorder.start() {
         Ok(info) => announce(info, volume),
         Err(error) => {
             term::error(&error);
             return if error.is_too_large() { USAGE } else { FAILED };
         }
-    }
+    };
     let mut progress = Progress::new("recording", volume);
     wait(&stop, args.duration, |elapsed| progress.line(line(&recorder, elapsed)));
     drop(progress);
+    writing.store(true, Ordering::Relaxed);
     match recorder.stop() {
-        Ok(recording) => write(&recording, volume),
+        Ok(recording) => write(&recording, &notes, volume),
         Err(error) => {
             term::error(error);
             FAILED

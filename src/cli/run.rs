@@ -24,7 +24,7 @@ pub fn main(args: &RunArgs) -> u8 {
     let mut warnings = Vec::new();
     if !args.options.skip_timeseries {
         match recorder.start() {
-            Ok(info) => announce(info, volume),
+            Ok(info) => warnings = announce(info, volume),
             Err(error) if error.is_too_large() && args.options.max_samples.is_some() => {
                 term::error(error);
                 return USAGE;
@@ -52,7 +52,7 @@ pub fn main(args: &RunArgs) -> u8 {
     match recorder.stop() {
         Ok(recording) => {
             recording.set_ended(runtime, Some(status.into()));
-            write(&recording, volume);
+            write(&recording, &warnings, volume);
         }
         Err(_) => {
             let ended =
@@ -66,8 +66,8 @@ pub fn main(args: &RunArgs) -> u8 {
     status
 }
 
-/// Says what a run began as.
-pub fn announce(info: &RunInfo, volume: Volume) {
+/// Says what a run began as; returns what it has warned of.
+pub fn announce(info: &RunInfo, volume: Volume) -> Vec<String> {
     info.notes.iter().for_each(term::warn);
     let shown = |dir: &Option<PathBuf>, none: &str| {
         dir.as_ref().map_or(none.to_owned(), |dir| dir.display().to_string())
@@ -82,16 +82,18 @@ pub fn announce(info: &RunInfo, volume: Volume) {
         info.thread.cpu.map_or("any".to_owned(), |cpu| cpu.to_string()),
         info.thread.timer_slack_ns
     ));
+    info.notes.clone()
 }
 
-/// Writes the files of a recording and says where they are; the exit status of doing so.
-pub fn write(recording: &Recording, volume: Volume) -> u8 {
+/// Writes the files of a recording and says where they are, and what went wrong that was not
+/// `said` before; the exit status of doing so.
+pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
+    recording.warnings().iter().filter(|warning| !said.contains(warning)).for_each(term::warn);
     let mut progress = Progress::new("writing samples", volume);
     let result = recording.write_files(&mut |done, total| progress.set(done, total));
     drop(progress);
     match result {
         Ok(files) => {
-            recording.warnings().iter().for_each(|warning| volume.detail(warning));
             volume.files(&files);
             for dir in recording.ring_dirs() {
                 volume.say(format_args!("ring kept in {}", dir.display()));
@@ -117,7 +119,7 @@ fn failed(recording: &Recording, error: &FinishError) {
     term::error(format_args!(
         "the samples are safe in {}; make room and run: ringstat recover {}",
         places.join(" and "),
-        recording.run_id()
+        shell_words::quote(&places[0])
     ));
 }
 

@@ -1,6 +1,7 @@
 //! Signals that reach ringstat, told apart by who sent them: the terminal, which the command hears
 //! as well, or a process that meant ringstat alone.
 
+use super::term;
 use rustix::process::{Pid, getpgid, getpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::SignalsInfo;
@@ -26,7 +27,7 @@ pub struct Signal {
 /// Calls `heard` for each of `signals`, on a thread of its own, until the process ends. Those that
 /// were ignored when ringstat was started (`nohup`, a shell's background job) stay ignored, by
 /// ringstat and by its command.
-pub fn listen(signals: &[i32], heard: impl Fn(Signal) + Send + 'static) -> io::Result<()> {
+pub fn listen(signals: &[i32], mut heard: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
     let ignored = ignored();
     let wanted: Vec<i32> =
         signals.iter().copied().filter(|number| ignored & (1 << (number - 1)) == 0).collect();
@@ -37,6 +38,15 @@ pub fn listen(signals: &[i32], heard: impl Fn(Signal) + Send + 'static) -> io::R
         }
     })?;
     Ok(())
+}
+
+/// Ends ringstat while it writes files, because it was told so more than once.
+pub fn leave(status: u8) -> ! {
+    term::warn(
+        "interrupted; the rings stay, and `ringstat recover` will write the files (with the same \
+         --ring-dir and --mirror-dir, if these were given)",
+    );
+    std::process::exit(status.into());
 }
 
 /// A file that may not grow further (`RLIMIT_FSIZE`) is an error to be told, not a signal that

@@ -70,6 +70,9 @@ pub struct Header {
 /// Why some words are not a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
+    /// The file begins with zeros: its recorder has not come to write the header, or it was lost.
+    #[error("it has no header; no sample was recorded in it, or its disk has lost it")]
+    Zero,
     /// The file begins with something else.
     #[error("it begins with {0:#018x}, not with \"RINGSTAT\": it is not a ring")]
     Magic(u64),
@@ -137,6 +140,7 @@ impl Header {
         let [magic, version, file_bytes, description, description_check, rest @ ..] = *words;
         match magic {
             MAGIC => {}
+            0 => return Err(BadHeader::Zero),
             swapped if swapped == MAGIC.swap_bytes() => return Err(BadHeader::ByteOrder),
             other => return Err(BadHeader::Magic(other)),
         }

@@ -114,7 +114,6 @@ pub struct RecorderBuilder {
     pub(super) procfs: PathBuf,
     pub(super) interval: Duration,
     pub(super) max_samples: u64,
-    pub(super) expected: Option<Duration>,
     pub(super) benchmark_type: String,
     pub(super) mode: String,
     pub(super) command: Vec<String>,
@@ -136,7 +135,6 @@ impl Default for RecorderBuilder {
             procfs: PathBuf::from("/proc"),
             interval: DEFAULT_INTERVAL,
             max_samples: DEFAULT_MAX_SAMPLES,
-            expected: None,
             benchmark_type: "record".to_owned(),
             mode: "record".to_owned(),
             command: Vec::new(),
@@ -163,12 +161,6 @@ impl RecorderBuilder {
     /// The newest samples that are kept; 3600 unless set.
     pub fn max_samples(mut self, max_samples: u64) -> Self {
         self.max_samples = max_samples;
-        self
-    }
-
-    /// The run will not last longer: its ring need not be larger.
-    pub fn expected_duration(mut self, duration: Duration) -> Self {
-        self.expected = Some(duration);
         self
     }
 
@@ -319,15 +311,6 @@ impl RecorderBuilder {
             |def: &&SourceDef| self.sources.iter().any(|name| name == def.name || name == def.file);
         let sources: Vec<_> = SOURCES.into_iter().filter(wanted).collect();
         if sources.is_empty() { Err(BuildError::NoSources) } else { Ok(sources) }
-    }
-
-    /// Slots that the ring needs for the samples to be kept.
-    pub(super) fn capacity(&self) -> u64 {
-        // Tick 0, one per interval, and the one at the stop.
-        let expected = self.expected.map_or(u128::MAX, |duration| {
-            duration.as_nanos() / self.interval.as_nanos().max(1) + 2
-        });
-        self.max_samples.min(u64::try_from(expected).unwrap_or(u64::MAX))
     }
 }
 

@@ -351,7 +351,7 @@ fn plan(settings: &RecorderBuilder, manifest: &Manifest, notes: &[String]) -> Se
         run_id: manifest.run_id,
         boot_id: system::boot_id(),
         interval_ns: ns(settings.interval).unwrap_or(u64::MAX),
-        max_samples: settings.capacity(),
+        max_samples: settings.max_samples,
         ring_dir: manifest.ring_dir.clone(),
         mirror_dir: manifest.mirror_dir.clone(),
         description,
@@ -363,6 +363,6 @@ fn mirror_settings(settings: &RecorderBuilder, dir: PathBuf) -> MirrorSettings {
         dir,
         sync_interval: settings.sync_interval,
         copy_interval: settings.interval.max(Duration::from_secs(1)),
-        max_samples: settings.capacity(),
+        max_samples: settings.max_samples,
     }
 }

@@ -373,7 +373,7 @@ fn is_unfinished(error: &DecodeError) -> bool {
     let DecodeError::Ring(error) = error else { return false };
     match error {
         RingError::Short { found, .. } => *found == 0,
-        RingError::Header { source, .. } => *source == BadHeader::Magic(0),
+        RingError::Header { source, .. } => *source == BadHeader::Zero,
         RingError::Io { .. } | RingError::Description { .. } => false,
     }
 }

@@ -7,7 +7,7 @@ use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
 use crate::ring::{self, Blocks, Segment, SlotState, allocate, punch};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -40,6 +40,8 @@ pub struct MirrorEnd {
 }
 
 enum Message {
+    /// The file for segment number so-and-so is to be made, of so many bytes.
+    Prepare(u64, Bytes, Sender<io::Result<()>>),
     /// A segment, and whether it lies in private memory.
     Segment(Arc<Segment>, bool),
     Finish,
@@ -56,7 +58,24 @@ pub struct Mirror {
 #[derive(Clone)]
 pub struct MirrorFeed(Sender<Message>);
 
+/// How long the start of a run waits for the mirror's disk.
+const PREPARE_PATIENCE: Duration = Duration::from_secs(2);
+
 impl MirrorFeed {
+    /// Makes the file for segment number `number`, before the run starts: what goes wrong with it
+    /// is known then. Does not wait long for a disk that does not answer.
+    ///
+    /// # Errors
+    /// The kernel's, `TimedOut`.
+    pub fn prepare(&self, number: u64, bytes: Bytes) -> io::Result<()> {
+        let (reply, made) = bounded(1);
+        let _ = self.0.send(Message::Prepare(number, bytes, reply));
+        match made.recv_timeout(PREPARE_PATIENCE) {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer")),
+        }
+    }
+
     /// A segment that is to be mirrored. One in private memory is copied more often, since its
     /// mirror is all that a crash leaves. Does not wait.
     pub fn segment(&self, segment: Arc<Segment>, is_private: bool) {
@@ -125,12 +144,14 @@ struct Copy {
 struct Copier {
     settings: MirrorSettings,
     copies: Vec<Copy>,
+    /// A file that was made ahead, and of which segment it is to be.
+    prepared: Option<(u64, File)>,
     end: MirrorEnd,
 }
 
 impl Copier {
     fn new(settings: MirrorSettings) -> Self {
-        Copier { settings, copies: Vec::new(), end: MirrorEnd::default() }
+        Copier { settings, copies: Vec::new(), prepared: None, end: MirrorEnd::default() }
     }
 
     fn run(mut self, inbox: &Receiver<Message>) -> MirrorEnd {
@@ -139,6 +160,11 @@ impl Copier {
         let mut last_sync = Instant::now();
         loop {
             match inbox.recv_deadline(next_copy) {
+                Ok(Message::Prepare(number, bytes, reply)) => {
+                    let made = self.make_file(number, bytes);
+                    let _ = reply.send(made.map(|file| self.prepared = Some((number, file))));
+                    continue;
+                }
                 Ok(Message::Segment(segment, is_private)) => {
                     if is_private {
                         interval = interval.min(self.settings.copy_interval);
@@ -189,8 +215,11 @@ impl Copier {
                 punch(&copy.file, layout.slot_offset(Slot(used)), layout.file_bytes());
             }
         }
+        let file = match self.prepared.take() {
+            Some((number, file)) if number == header.segment => file,
+            _ => self.make_file(header.segment, header.layout.file_bytes())?,
+        };
         let path = self.settings.dir.join(file_name(header.segment));
-        let file = allocate(&path, header.layout.file_bytes(), Blocks::Reserved)?;
         write_words(&file, segment.head(), Bytes(0))?;
         file.sync_all()?;
         File::open(&self.settings.dir)?.sync_all()?;
@@ -198,6 +227,10 @@ impl Copier {
         self.drop_superseded(next);
         self.copies.push(Copy { segment, file, path, next, entries: 0, dirty: false });
         Ok(())
+    }
+
+    fn make_file(&self, number: u64, bytes: Bytes) -> io::Result<File> {
+        allocate(&self.settings.dir.join(file_name(number)), bytes, Blocks::Reserved)
     }
 
     /// Removes segments whose records are all beyond `max_samples` when `next` begins one.

@@ -2,6 +2,7 @@
 //! back what older ones no longer need.
 
 use super::clock::Clock;
+use super::mirror::MirrorFeed;
 use super::storage::{Medium, NotEnoughMemory, Storage};
 use super::take::SampleTaker;
 use crate::description::Description;
@@ -98,6 +99,7 @@ pub struct Segments {
     kept: Vec<Kept>,
     begun: u64,
     start: Option<(u64, u64)>,
+    mirror: Option<MirrorFeed>,
     notes: Vec<String>,
 }
 
@@ -107,9 +109,9 @@ pub fn file_name(segment: u64) -> String {
 }
 
 impl Segments {
-    /// None yet.
-    pub fn new(plan: SegmentPlan) -> Self {
-        Segments { plan, kept: Vec::new(), begun: 0, start: None, notes: Vec::new() }
+    /// None yet; those to come are shown to `mirror`.
+    pub fn new(plan: SegmentPlan, mirror: Option<MirrorFeed>) -> Self {
+        Segments { plan, kept: Vec::new(), begun: 0, start: None, mirror, notes: Vec::new() }
     }
 
     /// `CLOCK_REALTIME` and `CLOCK_MONOTONIC` of tick 0; 0 before the first segment.
@@ -151,6 +153,10 @@ impl Segments {
             taker.record_words(),
             self.plan.max_samples + 1,
         )?;
+        if !self.prepare_mirror(layout.file_bytes()) {
+            description.sampler.mirror = None;
+            description.sampler.sync_interval_ns = None;
+        }
         let storage = self.storage(ring_path, layout.file_bytes())?;
         description.sampler.storage = storage.medium.name().to_owned();
         if storage.medium == Medium::PrivateMemory {
@@ -180,13 +186,11 @@ impl Segments {
         self.give_back(first_seq);
         self.begun += 1;
         let Storage { file, path, .. } = storage;
+        if let Some(mirror) = &self.mirror {
+            mirror.segment(segment.clone(), path.is_none());
+        }
         self.kept.push(Kept { segment: segment.clone(), file, path });
         Ok(RingWriter::new(segment))
-    }
-
-    /// Whether the newest segment lies in private memory.
-    pub fn is_private(&self) -> bool {
-        self.kept.last().is_some_and(|kept| kept.path.is_none())
     }
 
     /// What could not be had so far.
@@ -197,6 +201,23 @@ impl Segments {
     /// Ends it all; the segments that are left and what could not be had.
     pub fn finish(self) -> (Vec<Kept>, Vec<String>) {
         (self.kept, self.notes)
+    }
+
+    /// Before the run, the mirror's file is made, so that the header can say whether there is one.
+    /// Later segments do not wait for a disk.
+    fn prepare_mirror(&mut self, bytes: Bytes) -> bool {
+        let Some(mirror) = &self.mirror else { return false };
+        if self.begun > 0 {
+            return true;
+        }
+        let Err(error) = mirror.prepare(self.begun, bytes) else { return true };
+        let dir = self.plan.mirror_dir.take().unwrap_or_default();
+        self.notes.push(format!(
+            "no mirror in {}: {error}. A crash of the host loses the samples",
+            dir.display()
+        ));
+        self.mirror = None;
+        false
     }
 
     fn storage(&mut self, path: Option<PathBuf>, bytes: Bytes) -> Result<Storage, NotEnoughMemory> {

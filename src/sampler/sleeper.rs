@@ -40,7 +40,6 @@ struct Recorder<C> {
     segments: Segments,
     ring: RingWriter,
     seq: Seq,
-    mirror: Option<MirrorFeed>,
     notes: Vec<String>,
     /// There was no new segment when one was needed: until this record there is no other attempt.
     give_up_until: Seq,
@@ -56,18 +55,14 @@ impl<C: Clock> Recorder<C> {
         plan: SegmentPlan,
         mirror: Option<MirrorFeed>,
     ) -> Result<Self, SegmentError> {
-        let mut segments = Segments::new(plan);
+        let mut segments = Segments::new(plan, mirror);
         let ring = segments.begin(&mut taker, Seq(0), &clock)?;
-        if let Some(mirror) = &mirror {
-            mirror.segment(ring.segment().clone(), segments.is_private());
-        }
         Ok(Recorder {
             clock,
             taker,
             segments,
             ring,
             seq: Seq(0),
-            mirror,
             notes: Vec::new(),
             give_up_until: Seq(0),
         })
@@ -110,9 +105,6 @@ impl<C: Clock> Recorder<C> {
 
     fn next_segment(&mut self) -> Result<(), SegmentError> {
         self.ring = self.segments.begin(&mut self.taker, self.seq, &self.clock)?;
-        if let Some(mirror) = &self.mirror {
-            mirror.segment(self.ring.segment().clone(), self.segments.is_private());
-        }
         Ok(())
     }
 

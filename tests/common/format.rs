@@ -77,7 +77,7 @@ pub type Wrong = String;
 
 macro_rules! check {
     ($is_right:expr, $($what:tt)+) => {
-        if !$is_right {
+        if let false = $is_right {
             return Err(format!($($what)+));
         }
     };
