@@ -17,12 +17,10 @@ fn assert_every_tick_is_accounted_for(files: &Files) {
     let (taken, missed) = (number("samples_taken"), number("ticks_missed"));
     assert_eq!(taken - extra as u64 + missed, number("ticks_elapsed"));
     assert_eq!(taken, number("samples_kept") + number("samples_overwritten"));
-    let mut seq = number("samples_overwritten");
-    for sample in files.samples() {
+    for (seq, sample) in (number("samples_overwritten")..).zip(files.samples()) {
         let collection = &sample["collection"];
         let is_extra = u64::from(collection.has("extra"));
         assert_eq!(collection["tick"].int(), seq + collection["missed_ticks"].int() - is_extra);
-        seq += 1;
     }
     assert_eq!(files.last()["collection"]["tick"].int() + 1, number("ticks_elapsed"));
     assert_eq!(files.last()["collection"]["missed_ticks"].int(), missed);

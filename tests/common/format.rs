@@ -77,7 +77,9 @@ pub type Wrong = String;
 
 macro_rules! check {
     ($is_right:expr, $($what:tt)+) => {
-        if let false = $is_right {
+        // Not `if !`: a float may be NaN.
+        if $is_right {
+        } else {
             return Err(format!($($what)+));
         }
     };
