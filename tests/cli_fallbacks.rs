@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Files, Ran, Tmpfs, World, entries, fixed_proc, wait_for_file, with_own_mounts};
+use common::{Cmd, Files, Ran, Tmpfs, World, entries, fixed_proc, wait_for_file, with_own_mounts};
 use std::fs;
 use std::path::Path;
 
@@ -129,19 +129,32 @@ fn a_default_directory_that_others_can_enter_is_not_used() {
 }
 
 #[test]
-fn more_samples_than_there_is_memory_for_are_not_recorded_and_the_command_runs() {
+fn more_samples_than_there_is_memory_for_are_refused_before_the_command_starts() {
     let world = World::new();
-    let ran = world.run_sh(&["--max-samples", "1000000000"], "echo ran; exit 4").ends_with(4);
+    let ran = world.run_sh(&["--max-samples", "1000000000"], "echo ran; exit 4").ends_with(2);
+    assert_eq!(ran.stdout, "");
+    ran.says(&["more than half", "--max-samples"]);
+    assert_eq!(entries(&world.results()), Vec::<String>::new());
+    world.record(&["--max-samples", "1000000000"]).ends_with(2).says(&["--max-samples"]);
+    world.assert_no_rings();
+}
+
+#[test]
+fn a_command_runs_though_there_is_no_memory_to_record_it() {
+    let world = World::new();
+    // Room for the program, but not for a ring of the default size.
+    let script = "ulimit -v 30000; exec \"$0\" run --ring-dir \"$W/rings\" --mirror-dir \
+                  \"$W/mirrors\" --results-dir \"$W/results\" -- sh -c 'echo ran; exit 4'";
+    let ran = Cmd::new("sh", &world.path(""))
+        .args(&["-c", script, env!("CARGO_BIN_EXE_ringstat")])
+        .ends_with(4);
     assert_eq!(ran.stdout, "ran\n");
-    ran.says(&["warning: nothing is recorded", "--max-samples"]);
+    ran.says(&["warning: nothing is recorded"]);
     let names = entries(&world.results());
     let [name] = &names[..] else { panic!("{names:?}") };
     let metadata = common::read_metadata(&world.results().join(name));
     assert!(!metadata.has("timeseries_data"));
     assert!(metadata["ringstat"]["warnings"].list()[0].str().contains("nothing was recorded"));
-    world.assert_no_rings();
-    // Recording is all that `record` is for.
-    world.record(&["--max-samples", "1000000000"]).ends_with(1).says(&["--max-samples"]);
     world.assert_no_rings();
 }
 
