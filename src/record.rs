@@ -150,6 +150,8 @@ pub struct RecordView<'a> {
 /// The block of one source in a record.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockView<'a> {
+    /// Number of the source in the schema, which its entries in the dictionary bear.
+    pub index: u32,
     /// What the words mean.
     pub source: &'a SourceSchema,
     /// The error word; 0 is none.
@@ -167,8 +169,8 @@ impl<'a> RecordView<'a> {
     /// [`Malformed`] if a block does not fit the schema or the record's length.
     pub fn new(words: &'a [u64], schema: &'a Schema) -> Result<Self, Malformed> {
         let mut rest = words.get(COMMON_WORDS..).ok_or(Malformed)?;
-        for source in &schema.sources {
-            (_, rest) = split_block(source, rest).ok_or(Malformed)?;
+        for (index, source) in schema.sources.iter().enumerate() {
+            (_, rest) = split_block(index, source, rest).ok_or(Malformed)?;
         }
         if rest.is_empty() { Ok(RecordView { words, schema }) } else { Err(Malformed) }
     }
@@ -181,8 +183,8 @@ impl<'a> RecordView<'a> {
     /// All blocks, in the schema's order.
     pub fn blocks(&self) -> impl Iterator<Item = BlockView<'a>> + use<'a> {
         let mut rest = &self.words[COMMON_WORDS..];
-        self.schema.sources.iter().map_while(move |source| {
-            let (block, after) = split_block(source, rest)?;
+        self.schema.sources.iter().enumerate().map_while(move |(index, source)| {
+            let (block, after) = split_block(index, source, rest)?;
             rest = after;
             Some(block)
         })
@@ -191,6 +193,7 @@ impl<'a> RecordView<'a> {
 
 /// The first block of `words` and what follows it.
 fn split_block<'a>(
+    index: usize,
     source: &'a SourceSchema,
     words: &'a [u64],
 ) -> Option<(BlockView<'a>, &'a [u64])> {
@@ -204,7 +207,8 @@ fn split_block<'a>(
         _ => return None,
     };
     let (data, rest) = rest.split_at_checked(data_words)?;
-    Some((BlockView { source, fault_word, rows, data }, rest))
+    let index = u32::try_from(index).ok()?;
+    Some((BlockView { index, source, fault_word, rows, data }, rest))
 }
 
 /// The word that begins a table's row.

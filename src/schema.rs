@@ -86,8 +86,9 @@ pub struct SourceSchema {
     pub name: String,
     /// The file that was read (`/proc/net/dev`).
     pub path: String,
-    /// Its words; absent while the file has never been readable in this segment.
-    #[serde(flatten)]
+    /// Its words; absent while the file has never been readable in this segment. (Not flattened:
+    /// serde would take a shape that it does not know for an absent one.)
+    #[serde(default, rename = "layout", skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
 }
 
@@ -151,6 +152,22 @@ mod tests {
         assert_eq!(twice(&[table("errors", "n", &[])]), Some("errors".into()));
         assert_eq!(twice(&[table("a", "n", &["c", "c"])]), Some("c".into()));
         assert_eq!(twice(&[table("a", "n", &["n"])]), Some("n".into()));
+    }
+
+    #[test]
+    fn a_shape_or_kind_of_a_later_version_is_an_error_and_not_absent() {
+        let field = r#"{"name":"f","kind":"unsigned"}"#;
+        let text = |shape: &str, field: &str| {
+            format!(
+                r#"[{{"name":"a","path":"p","layout":{{"shape":"{shape}","fields":[{field}]}}}}]"#
+            )
+        };
+        let read = |text: String| serde_json::from_str::<Schema>(&text);
+        assert!(read(text("scalars", field)).unwrap().sources[0].shape.is_some());
+        let error = read(text("histogram", field)).unwrap_err().to_string();
+        assert!(error.contains("histogram"), "{error}");
+        let error = read(text("scalars", &field.replace("unsigned", "float"))).unwrap_err();
+        assert!(error.to_string().contains("float"), "{error}");
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl<W: Write, F: Formatter + Clone> Writer<W, F> {
         let mut count = 0;
         rings.each(|record| {
             self.formatter.begin_array_value(&mut self.out, count == 0)?;
-            self.value(&SampleView::new(record)?)?;
+            self.value(&SampleView::new(record))?;
             self.formatter.end_array_value(&mut self.out)?;
             count += 1;
             progress(count, total);

@@ -4,11 +4,12 @@
 
 use crate::description::Description;
 use crate::record::RecordView;
-use crate::ring::{Entry, Header, Ring, RingError, Scan};
+use crate::ring::{Entry, Header, ReadAt, Ring, RingError, Scan};
 use crate::units::Seq;
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Why rings cannot be decoded.
@@ -33,6 +34,30 @@ pub enum DecodeError {
         found: String,
         /// The others'.
         expected: String,
+    },
+    /// Two files say that they are the same segment, and are not.
+    #[error(
+        "{} and {} are segment {segment} of the same run, and yet they differ; decode them one by \
+         one", path.display(), other.display()
+    )]
+    Differs {
+        /// One of them.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+        /// Which segment.
+        segment: u64,
+    },
+    /// The device gives no record.
+    #[error(
+        "cannot read any record of {}: {slots} of its slots are input/output errors; copy what can \
+         be read of the file elsewhere and decode that", path.display()
+    )]
+    Unreadable {
+        /// The ring.
+        path: PathBuf,
+        /// How many slots could not be read.
+        slots: u64,
     },
     /// A ring changed between counting and writing.
     #[error("the rings of run {run} changed while they were read; try again")]
@@ -105,16 +130,44 @@ pub struct Rings {
 }
 
 /// Opens a ring file that its recorder may be writing: what it holds now is copied to a file
-/// without a name, and that is what is decoded.
+/// without a name, in memory, and that is what is decoded. Empty slots take no room there.
 ///
 /// # Errors
 /// [`DecodeError`].
 pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
-    let failed = |source| DecodeError::Snapshot { path: path.to_owned(), source };
-    let mut live = File::open(path).map_err(failed)?;
-    let mut copy = tempfile::tempfile().map_err(failed)?;
-    std::io::copy(&mut live, &mut copy).map_err(failed)?;
+    let slots_offset = Ring::open(path)?.header().layout.slots_offset.0;
+    let copied = || {
+        let live = File::open(path)?;
+        let length = live.metadata()?.len();
+        let copy =
+            File::from(rustix::fs::memfd_create("ringstat", rustix::fs::MemfdFlags::CLOEXEC)?);
+        copy.set_len(length)?;
+        // Records first: the names that they speak of were there before them.
+        copy_range(&live, &copy, slots_offset..length)?;
+        copy_range(&live, &copy, 0..slots_offset)?;
+        Ok(copy)
+    };
+    let copy =
+        copied().map_err(|source| DecodeError::Snapshot { path: path.to_owned(), source })?;
     Ok(Ring::new(Box::new(copy), path)?)
+}
+
+/// Copies a part of a file, but for what is zero.
+fn copy_range(from: &File, to: &File, range: Range<u64>) -> std::io::Result<()> {
+    let mut chunk = vec![0; 64 << 10];
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = chunk.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+        let count = ReadAt::read_at(from, &mut chunk[..wanted], at)?;
+        if count == 0 {
+            break;
+        }
+        if chunk[..count].iter().any(|byte| *byte != 0) {
+            to.write_all_at(&chunk[..count], at)?;
+        }
+        at += count as u64;
+    }
+    Ok(())
 }
 
 impl Rings {
@@ -137,6 +190,11 @@ impl Rings {
             }
             let number = ring.header().segment;
             if let Some(segment) = segments.iter_mut().find(|other| other.number() == number) {
+                let first = &segment.copies[0];
+                if first.header() != ring.header() || first.description() != ring.description() {
+                    let (path, other) = (ring.path().to_owned(), first.path().to_owned());
+                    return Err(DecodeError::Differs { path, other, segment: number });
+                }
                 segment.copies.push(ring);
                 continue;
             }
@@ -164,8 +222,9 @@ impl Rings {
     }
 
     /// Which records there can be.
-    fn find_extent(&mut self) -> Result<(), RingError> {
+    fn find_extent(&mut self) -> Result<(), DecodeError> {
         let mut end = 0;
+        let mut unreadable = None;
         let mut next_first = u64::MAX;
         for segment in self.segments.iter_mut().rev() {
             let mut newest = None;
@@ -174,6 +233,10 @@ impl Rings {
                 let scan: Scan = ring.scan()?;
                 newest = newest.max(scan.newest);
                 torn = torn.min(scan.torn);
+                if scan.unreadable > 0 {
+                    let path = ring.path().to_owned();
+                    unreadable = Some(DecodeError::Unreadable { path, slots: scan.unreadable });
+                }
                 segment.extents.push(Extent::of(ring, &scan)?);
             }
             self.torn += torn;
@@ -182,6 +245,9 @@ impl Rings {
             segment.seqs = first..segment_end.max(first);
             end = end.max(segment_end);
             next_first = next_first.min(first);
+        }
+        if let (0, Some(error)) = (end, unreadable) {
+            return Err(error);
         }
         let max_samples = self.first().header().max_samples;
         self.seqs = end.saturating_sub(max_samples)..end;
@@ -205,7 +271,7 @@ impl Rings {
     }
 
     /// Hands every record that verifies to `visit`, in order.
-    pub(super) fn each<E: From<RingError>>(
+    pub(super) fn each<E>(
         &mut self,
         mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -214,12 +280,12 @@ impl Rings {
             let mut from = segment.seqs.start.max(self.seqs.start);
             while let Some(seq) = segment.next(from) {
                 from = seq + 1;
-                if !segment.read(Seq(seq), &mut words)? {
+                if !segment.read(Seq(seq), &mut words) {
                     continue;
                 }
                 let Segment { copies, description, names, .. } = segment;
                 let Ok(view) = RecordView::new(&words, &description.schema) else { continue };
-                let names = Names { copies, names };
+                let names = Names { copies, names, seq: Seq(seq) };
                 visit(Record { segment: index, seq: Seq(seq), view, description, names })?;
             }
         }
@@ -251,29 +317,27 @@ pub(super) struct Record<'a> {
 pub(super) struct Names<'a> {
     copies: &'a [Ring],
     names: &'a mut HashMap<u32, Option<Entry>>,
+    /// The record that speaks of them.
+    seq: Seq,
 }
 
 impl Names<'_> {
-    /// Reads entry `entry` from whichever copy has it.
-    pub fn load(&mut self, entry: u32) -> Result<Option<&Entry>, RingError> {
+    /// Reads entry `entry` of source number `source` from whichever copy has it.
+    pub fn load(&mut self, source: u32, entry: u32) -> Option<&Entry> {
         // Numbers beyond every dictionary are not remembered: there may be 2^32 of them.
         let is_within = |ring: &Ring| u64::from(entry) < ring.header().layout.entries;
         if !self.names.contains_key(&entry) && self.copies.iter().any(is_within) {
-            let mut found = None;
-            for ring in self.copies {
-                found = ring.entry(entry)?;
-                if found.is_some() {
-                    break;
-                }
-            }
+            let found = self.copies.iter().find_map(|ring| ring.entry(entry).ok().flatten());
             self.names.insert(entry, found);
         }
-        Ok(self.get(entry))
+        self.get(source, entry)
     }
 
-    /// An entry that has been loaded.
-    pub fn get(&self, entry: u32) -> Option<&Entry> {
-        self.names.get(&entry).and_then(Option::as_ref)
+    /// An entry that has been loaded. One of another source, or of a later record, is none: no
+    /// recorder has meant it.
+    pub fn get(&self, source: u32, entry: u32) -> Option<&Entry> {
+        let found = self.names.get(&entry).and_then(Option::as_ref);
+        found.filter(|found| found.source == source && found.first_seq <= self.seq)
     }
 }
 
@@ -293,19 +357,71 @@ impl Segment {
         next.filter(|seq| *seq < self.seqs.end)
     }
 
-    fn read(&self, seq: Seq, words: &mut Vec<u64>) -> Result<bool, RingError> {
-        for ring in &self.copies {
-            if ring.read(seq, words)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// A copy whose device refuses is as one that does not have the record.
+    fn read(&self, seq: Seq, words: &mut Vec<u64>) -> bool {
+        self.copies.iter().any(|ring| ring.read(seq, words).unwrap_or(false))
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    /// A ring on a device that refuses some of its bytes.
+    struct BadBlocks(Vec<u8>, Range<u64>);
+
+    impl ReadAt for BadBlocks {
+        fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
+            if offset < self.1.end && offset + bytes.len() as u64 > self.1.start {
+                return Err(std::io::Error::from_raw_os_error(libc::EIO));
+            }
+            self.0.read_at(bytes, offset)
+        }
+
+        fn len_bytes(&self) -> std::io::Result<u64> {
+            self.0.len_bytes()
+        }
+    }
+
+    #[test]
+    fn bad_blocks_cost_what_lies_on_them_and_nothing_if_a_copy_has_it() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+        let bytes = std::fs::read(&path).unwrap();
+        let ring = |bad| Ring::new(Box::new(BadBlocks(bytes.clone(), bad)), &path).unwrap();
+        let layout = ring(0..0).header().layout;
+        let slot = |slot| layout.slot_offset(crate::units::Slot(slot)).0;
+        let kept = |rings| {
+            let mut count = 0;
+            let mut rings = Rings::new(rings)?;
+            rings.each(|_| {
+                count += 1;
+                Ok::<_, DecodeError>(())
+            })?;
+            Ok::<_, DecodeError>(count)
+        };
+        // Seven records in five slots, of which the newest four count: 3 to 6.
+        assert_eq!(kept(vec![ring(0..0)]).unwrap(), 4);
+        assert_eq!(kept(vec![ring(slot(3)..slot(4))]).unwrap(), 3);
+        assert_eq!(kept(vec![ring(slot(0)..slot(5)), ring(0..0)]).unwrap(), 4);
+        assert_eq!(kept(vec![ring(slot(0)..slot(2)), ring(slot(2)..slot(5))]).unwrap(), 4);
+        let error = kept(vec![ring(slot(0)..slot(5))]).unwrap_err().to_string();
+        assert!(error.contains("v1.ring: 5 of its slots"), "{error}");
+        let names = layout.dictionary_offset.0..layout.slots_offset.0;
+        assert_eq!(kept(vec![ring(names)]).unwrap(), 4, "rows without names are left out");
+    }
+
+    #[test]
+    fn a_segment_that_is_there_twice_and_differs_is_refused() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+        let first = Ring::open(&path).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let mut header = first.header().clone();
+        header.start_wall_ns += 1;
+        bytes[..256].copy_from_slice(bytemuck::cast_slice(&header.to_words()));
+        let second = Ring::new(Box::new(bytes), Path::new("other")).unwrap();
+        let error = Rings::new(vec![first, second]).err().unwrap();
+        assert!(matches!(error, DecodeError::Differs { segment: 0, .. }), "{error}");
+    }
 
     fn asked_for(extent: &Extent) -> Vec<u64> {
         let next = |seq: &u64| extent.next(seq + 1);

@@ -6,7 +6,6 @@ use super::survey::{microseconds, text};
 use super::timeseries::Collection;
 use crate::fault::Fault;
 use crate::record::{BlockView, Common, FLAG_AT_STOP, FLAG_EXTRA, RecordView, RowHead};
-use crate::ring::RingError;
 use crate::schema::{Field, Kind, Shape};
 use chrono::DateTime;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
@@ -25,7 +24,7 @@ pub(super) struct SampleView<'a> {
 
 impl<'a> SampleView<'a> {
     /// Reads the names that the record speaks of, and words its errors.
-    pub fn new(record: Record<'a>) -> Result<Self, RingError> {
+    pub fn new(record: Record<'a>) -> Self {
         let Record { view, description, mut names, .. } = record;
         let mut blocks: Vec<_> = view.blocks().collect();
         let place = |block: &BlockView<'_>| {
@@ -45,11 +44,12 @@ impl<'a> SampleView<'a> {
             if let Some(shape @ Shape::Table { .. }) = &block.source.shape {
                 let mut nameless = 0;
                 for row in block.data.chunks_exact(shape.row_words()) {
-                    nameless += u64::from(names.load(RowHead::from_word(row[0]).entry)?.is_none());
+                    let entry = RowHead::from_word(row[0]).entry;
+                    nameless += u64::from(names.load(block.index, entry).is_none());
                 }
                 if nameless > 0 {
                     sentences.push(format!(
-                        "{nameless} rows are left out: their names did not reach the disk"
+                        "{nameless} rows are left out: their names are not in the ring"
                     ));
                 }
             }
@@ -57,7 +57,7 @@ impl<'a> SampleView<'a> {
                 errors.push((block.source.name.as_str(), sentences.join("; ")));
             }
         }
-        Ok(SampleView { view, hostname: &description.hostname, names, errors, blocks })
+        SampleView { view, hostname: &description.hostname, names, errors, blocks }
     }
 
     fn collection(&self) -> Collection {
@@ -144,7 +144,9 @@ impl Serialize for Values<'_> {
                 let mut list = serializer.serialize_seq(None)?;
                 for row in self.block.data.chunks_exact(shape.row_words()) {
                     let head = RowHead::from_word(row[0]);
-                    let Some(entry) = self.names.get(head.entry) else { continue };
+                    let Some(entry) = self.names.get(self.block.index, head.entry) else {
+                        continue;
+                    };
                     let present = columns.len().min(head.columns as usize);
                     if self.extra && !columns[..present].iter().any(|column| column.extra) {
                         continue;

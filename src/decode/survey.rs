@@ -4,7 +4,7 @@
 use super::facts::{Cost, Gap, HostSummary, InstanceSummary, SamplerSummary, Spread};
 use super::rings::{DecodeError, Record, Rings};
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RowHead};
-use crate::ring::{Entry, RingError};
+use crate::ring::Entry;
 use crate::schema::Shape;
 use hdrhistogram::Histogram;
 use indexmap::{IndexMap, IndexSet};
@@ -36,7 +36,10 @@ impl Survey {
     /// [`DecodeError`].
     pub fn of(rings: &mut Rings) -> Result<Survey, DecodeError> {
         let mut pass = Pass::new(rings.seqs.start);
-        rings.each(|record| pass.record(record).map_err(DecodeError::from))?;
+        rings.each(|record| {
+            pass.record(record);
+            Ok::<_, DecodeError>(())
+        })?;
         Ok(pass.finish(rings))
     }
 }
@@ -105,7 +108,7 @@ impl Pass {
         }
     }
 
-    fn record(&mut self, mut record: Record<'_>) -> Result<(), RingError> {
+    fn record(&mut self, mut record: Record<'_>) {
         let common = |which| record.view.common(which);
         let flags = common(Common::Flags);
         let tick = common(Common::Tick);
@@ -137,14 +140,17 @@ impl Pass {
             }
         }
         self.window.add(common(Common::EndNs).saturating_sub(begin_ns));
-        self.lateness.add(common(Common::LatenessNs));
+        if !extra {
+            // One that is taken between two ticks has no deadline to be late for.
+            self.lateness.add(common(Common::LatenessNs));
+        }
         self.end_wall_ns = common(Common::WallNs);
         self.first.get_or_insert(now);
         self.last = Some(now);
-        self.blocks(&mut record, tick)
+        self.blocks(&mut record, tick);
     }
 
-    fn blocks(&mut self, record: &mut Record<'_>, tick: u64) -> Result<(), RingError> {
+    fn blocks(&mut self, record: &mut Record<'_>, tick: u64) {
         for block in record.view.blocks() {
             if block.fault_word != 0 {
                 *self.summary.errors.entry(block.source.name.clone()).or_default() += 1;
@@ -155,12 +161,11 @@ impl Pass {
                 let entry = RowHead::from_word(row[0]).entry;
                 if let Some((_, last, _)) = self.seen.get_mut(&(record.segment, entry)) {
                     *last = tick;
-                } else if let Some(name) = record.names.load(entry)? {
+                } else if let Some(name) = record.names.load(block.index, entry) {
                     self.seen.insert((record.segment, entry), (tick, tick, name.clone()));
                 }
             }
         }
-        Ok(())
     }
 
     fn finish(mut self, rings: &Rings) -> Survey {

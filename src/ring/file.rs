@@ -50,7 +50,7 @@ pub fn allocate(path: &Path, bytes: Bytes, blocks: Blocks) -> io::Result<File> {
 /// The kernel's; there is none before Linux 3.17.
 pub fn allocate_nameless(bytes: Bytes) -> io::Result<File> {
     let file = File::from(rustix::fs::memfd_create("ringstat", rustix::fs::MemfdFlags::CLOEXEC)?);
-    fill(&file, bytes, Blocks::Written)?;
+    fill(&file, bytes, Blocks::Reserved)?;
     Ok(file)
 }
 

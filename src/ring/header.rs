@@ -2,9 +2,7 @@
 //! into words and back, with every field checked.
 
 use super::checksum;
-use super::layout::{
-    BadLayout, FORMAT_VERSION, HEADER_BYTES, HEADER_WORDS, Layout, MAGIC, MAX_SLOTS,
-};
+use super::layout::{BadLayout, FORMAT_VERSION, HEADER_BYTES, HEADER_WORDS, Layout, MAGIC};
 use crate::units::{Bytes, Seq, Words};
 use uuid::Uuid;
 
@@ -165,7 +163,7 @@ impl Header {
         };
         layout.check()?;
         bound("file_bytes", file_bytes, layout.file_bytes().0, layout.file_bytes().0)?;
-        bound("max_samples", max_samples, 1, MAX_SLOTS)?;
+        bound("max_samples", max_samples, 1, layout.slots - 1)?;
         bound("segment", segment, 0, MAX_SEGMENTS)?;
         // Sequence numbers stay far from the top bit, which marks a slot as busy.
         bound("first_seq", first_seq, 0, 1 << 62)?;

@@ -149,6 +149,8 @@ pub struct Scan {
     pub busy: u64,
     /// Slots whose words do not verify.
     pub torn: u64,
+    /// Slots that the device would not give; they count as torn too.
+    pub unreadable: u64,
 }
 
 impl Ring {
@@ -275,11 +277,16 @@ impl Ring {
         let mut scan = Scan { empty: self.header.layout.slots - present, ..Scan::default() };
         let mut words = Vec::new();
         for slot in 0..present {
-            match self.read_slot(Slot(slot), &mut words)? {
-                SlotState::Empty => scan.empty += 1,
-                SlotState::Busy(_) => scan.busy += 1,
-                SlotState::Torn => scan.torn += 1,
-                SlotState::Valid(seq, _) => {
+            match self.read_slot(Slot(slot), &mut words) {
+                // A bad block costs what lies on it, and nothing else.
+                Err(_) => {
+                    scan.torn += 1;
+                    scan.unreadable += 1;
+                }
+                Ok(SlotState::Empty) => scan.empty += 1,
+                Ok(SlotState::Busy(_)) => scan.busy += 1,
+                Ok(SlotState::Torn) => scan.torn += 1,
+                Ok(SlotState::Valid(seq, _)) => {
                     scan.valid += 1;
                     scan.newest = scan.newest.max(Some(seq));
                     scan.oldest = Some(scan.oldest.map_or(seq, |oldest| oldest.min(seq)));

@@ -8,6 +8,7 @@ use crate::ring::{self, Blocks, Segment, SlotState, allocate, punch};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -146,12 +147,20 @@ struct Copier {
     copies: Vec<Copy>,
     /// A file that was made ahead, and of which segment it is to be.
     prepared: Option<(u64, File)>,
+    /// Segments whose file could not be made yet; each interval tries again.
+    waiting: VecDeque<Arc<Segment>>,
     end: MirrorEnd,
 }
 
 impl Copier {
     fn new(settings: MirrorSettings) -> Self {
-        Copier { settings, copies: Vec::new(), prepared: None, end: MirrorEnd::default() }
+        Copier {
+            settings,
+            copies: Vec::new(),
+            prepared: None,
+            waiting: VecDeque::new(),
+            end: MirrorEnd::default(),
+        }
     }
 
     fn run(mut self, inbox: &Receiver<Message>) -> MirrorEnd {
@@ -170,29 +179,25 @@ impl Copier {
                         interval = interval.min(self.settings.copy_interval);
                         next_copy = next_copy.min(Instant::now() + interval);
                     }
-                    if let Err(error) = self.begin(segment) {
-                        self.failed(&error);
-                    }
+                    self.copy_all();
+                    self.waiting.push_back(segment);
+                    self.begin_waiting();
                     continue;
                 }
                 Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
-                    let result = self.copy_all().and_then(|()| self.sync_all());
-                    self.end.complete = result.is_ok() && self.end.error.is_none();
-                    if let Err(error) = result {
-                        self.failed(&error);
-                    }
+                    self.begin_waiting();
+                    self.copy_all();
+                    self.sync_all();
+                    self.end.complete = self.end.error.is_none();
                     return self.end;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let mut result = self.copy_all();
-            // Even after a failed write: what was written before it becomes durable.
+            self.begin_waiting();
+            self.copy_all();
             if last_sync.elapsed() + interval / 2 >= self.settings.sync_interval {
-                result = result.and(self.sync_all());
+                self.sync_all();
                 last_sync = Instant::now();
-            }
-            if let Err(error) = result {
-                self.failed(&error);
             }
             // Not "work, then sleep": but a slow disk does not make it run all the time either.
             next_copy = (next_copy + interval).max(Instant::now() + interval / 2);
@@ -200,37 +205,60 @@ impl Copier {
     }
 
     /// Keeps the first error; later ones follow from it as a rule.
-    fn failed(&mut self, error: &io::Error) {
-        let dir = self.settings.dir.display();
-        self.end.error.get_or_insert_with(|| format!("no (complete) mirror in {dir}: {error}"));
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            let dir = self.settings.dir.display();
+            self.end.error.get_or_insert_with(|| format!("no complete mirror in {dir}: {error}"));
+        }
     }
 
-    fn begin(&mut self, segment: Arc<Segment>) -> io::Result<()> {
-        let header = segment.header();
-        if let Some(copy) = self.copies.last_mut() {
-            copy.copy_records()?;
-            let used = header.first_seq.0.saturating_sub(copy.segment.header().first_seq.0);
-            let layout = copy.segment.header().layout;
-            if used < layout.slots {
-                punch(&copy.file, layout.slot_offset(Slot(used)), layout.file_bytes());
+    /// Makes the files of segments that have none yet, oldest first.
+    fn begin_waiting(&mut self) {
+        while let Some(segment) = self.waiting.front().cloned() {
+            self.drop_superseded(segment.header().first_seq);
+            match self.begin(segment) {
+                Ok(copy) => {
+                    self.trim_last(copy.next);
+                    self.copies.push(copy);
+                    self.waiting.pop_front();
+                }
+                Err(error) => return self.note(Err(error)),
             }
         }
+    }
+
+    fn begin(&mut self, segment: Arc<Segment>) -> io::Result<Copy> {
+        let header = segment.header();
+        let path = self.settings.dir.join(file_name(header.segment));
         let file = match self.prepared.take() {
             Some((number, file)) if number == header.segment => file,
             _ => self.make_file(header.segment, header.layout.file_bytes())?,
         };
-        let path = self.settings.dir.join(file_name(header.segment));
-        write_words(&file, segment.head(), Bytes(0))?;
-        file.sync_all()?;
-        File::open(&self.settings.dir)?.sync_all()?;
+        let written = write_words(&file, segment.head(), Bytes(0))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| File::open(&self.settings.dir)?.sync_all());
+        if let Err(error) = written {
+            // Its name must be free for the next attempt.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
         let next = header.first_seq;
-        self.drop_superseded(next);
-        self.copies.push(Copy { segment, file, path, next, entries: 0, dirty: false });
-        Ok(())
+        Ok(Copy { segment, file, path, next, entries: 0, dirty: false })
     }
 
     fn make_file(&self, number: u64, bytes: Bytes) -> io::Result<File> {
         allocate(&self.settings.dir.join(file_name(number)), bytes, Blocks::Reserved)
+    }
+
+    /// Gives back the slots that the newest segment will never use, since `next` begins another.
+    fn trim_last(&self, next: Seq) {
+        let Some(copy) = self.copies.last() else { return };
+        let header = copy.segment.header();
+        let used = next.0.saturating_sub(header.first_seq.0);
+        if used < header.layout.slots {
+            let from = header.layout.slot_offset(Slot(used));
+            punch(&copy.file, from, header.layout.file_bytes());
+        }
     }
 
     /// Removes segments whose records are all beyond `max_samples` when `next` begins one.
@@ -243,38 +271,50 @@ impl Copier {
         }
     }
 
-    fn copy_all(&mut self) -> io::Result<()> {
+    fn copy_all(&mut self) {
         // Only the last segment grows; the one before may have had a record in flight.
         let recent = self.copies.len().saturating_sub(2);
-        self.copies[recent..].iter_mut().try_for_each(Copy::copy_records)
+        for index in recent..self.copies.len() {
+            let result = self.copies[index].copy_records();
+            self.note(result);
+        }
     }
 
-    fn sync_all(&mut self) -> io::Result<()> {
-        for copy in self.copies.iter_mut().filter(|copy| copy.dirty) {
-            rustix::fs::fdatasync(&copy.file)?;
-            copy.dirty = false;
+    fn sync_all(&mut self) {
+        for index in 0..self.copies.len() {
+            let copy = &mut self.copies[index];
+            if copy.dirty {
+                let result = rustix::fs::fdatasync(&copy.file).map_err(io::Error::from);
+                copy.dirty = result.is_err();
+                self.note(result);
+            }
         }
-        Ok(())
     }
 }
 
 impl Copy {
-    /// Writes the records and names that are new.
+    /// Writes the records and names that are new. One that cannot be written does not keep those
+    /// behind it from being written.
+    ///
+    /// # Errors
+    /// The first that there was.
     fn copy_records(&mut self) -> io::Result<()> {
         let layout = self.segment.header().layout;
         let first = self.segment.header().first_seq;
         let seed = self.segment.header().seed();
         let mut words = Vec::new();
+        let mut result = Ok(());
         while let Some(slot) = layout.slot_of(first, self.next) {
             let stable = self.segment.copy_slot(slot, &mut words);
             // Names first: they were stored before the record that speaks of them.
-            self.copy_names()?;
+            result = result.and(self.copy_names());
             match ring::judge(&words, slot.0, layout.slots, first, seed) {
                 _ if !stable => {}
                 SlotState::Valid(seq, used) if seq == self.next => {
                     let slot_bytes = &words[..used + ring::SLOT_HEAD_WORDS];
                     let offset = layout.slot_offset(slot).0;
-                    self.file.write_all_at(bytemuck::cast_slice(slot_bytes), offset)?;
+                    let bytes = bytemuck::cast_slice(slot_bytes);
+                    result = result.and(self.file.write_all_at(bytes, offset));
                     self.dirty = true;
                     self.next = Seq(seq.0 + 1);
                 }
@@ -282,10 +322,10 @@ impl Copy {
                 SlotState::Valid(seq, _) | SlotState::Busy(seq) if seq > self.next => {
                     self.next = Seq((seq.0 + 1).saturating_sub(layout.slots));
                 }
-                _ => return Ok(()),
+                _ => return result,
             }
         }
-        Ok(())
+        result
     }
 
     fn copy_names(&mut self) -> io::Result<()> {

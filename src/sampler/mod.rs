@@ -19,6 +19,7 @@ pub use segments::{SegmentError, SegmentPlan};
 pub use sleeper::{Probe, Started};
 
 use crate::source::SourceDef;
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use mirror::Mirror;
 pub(crate) use segments::Kept;
 use sleeper::{LoopEnd, Sleeper};
@@ -54,6 +55,12 @@ pub enum SamplerError {
     /// There can be no ring.
     #[error("cannot record: {0}")]
     Segment(#[from] SegmentError),
+    /// Whoever records must not wait for it.
+    #[error(
+        "cannot record: there is no first sample after {START_PATIENCE:?}; the ring's disk or \
+         /proc does not answer"
+    )]
+    Stuck,
     /// A bug; the recording is lost, the benchmark is not.
     #[error("the sampler's thread ended before its first sample; please report this")]
     Ended,
@@ -62,9 +69,14 @@ pub enum SamplerError {
 /// A running sampler.
 pub struct Sampler {
     control: Control,
-    thread: JoinHandle<LoopEnd>,
+    thread: JoinHandle<()>,
+    end: Receiver<LoopEnd>,
     mirror: Option<Mirror>,
 }
+
+/// How long a start waits for the first sample: making a ring of gigabytes takes seconds, a disk
+/// or a `/proc` that does not answer takes for ever.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a sampler leaves.
 pub struct SamplerEnd {
@@ -91,7 +103,8 @@ impl Sampler {
         });
         let feed = mirror.as_ref().map(Mirror::feed);
         let control = Control::default();
-        let (outbox, inbox) = crossbeam::channel::bounded(1);
+        let (outbox, inbox) = bounded(1);
+        let (last_words, end) = bounded(1);
         let shared = control.clone();
         // At most 15 bytes of a thread's name are shown (prctl(2), PR_SET_NAME).
         let thread = std::thread::Builder::new().name("rs-sampler".to_owned()).spawn(move || {
@@ -100,17 +113,24 @@ impl Sampler {
                 Ok((sleeper, mut started)) => {
                     started.notes.splice(0..0, notes);
                     let _ = outbox.send(Ok(started));
-                    sleeper.run()
+                    let _ = last_words.send(sleeper.run());
                 }
                 Err(error) => {
                     let _ = outbox.send(Err(error));
-                    LoopEnd::default()
                 }
             }
         });
         let thread = thread.map_err(SamplerError::Thread)?;
-        let started = inbox.recv().map_err(|_| SamplerError::Ended)??;
-        Ok((Sampler { control, thread, mirror }, started))
+        let started = match inbox.recv_timeout(START_PATIENCE) {
+            Ok(result) => result?,
+            Err(RecvTimeoutError::Disconnected) => return Err(SamplerError::Ended),
+            Err(RecvTimeoutError::Timeout) => {
+                // Should it come to life after all, it ends.
+                control.stop();
+                return Err(SamplerError::Stuck);
+            }
+        };
+        Ok((Sampler { control, thread, end, mirror }, started))
     }
 
     /// Samples taken and ticks missed so far.
@@ -123,14 +143,26 @@ impl Sampler {
         !self.thread.is_finished()
     }
 
-    /// Takes the last sample and ends the threads. Waits for the mirror's disk for at most
-    /// `patience`.
+    /// Takes the last sample and ends the threads. Waits for each of them for at most `patience`:
+    /// a disk that does not answer must not hold up whoever recorded. Without an answer from the
+    /// sampler there are no segments; what it has written stays in its ring.
     pub fn stop(self, patience: Duration) -> SamplerEnd {
         self.control.stop();
-        let LoopEnd { segments, mut notes } = self.thread.join().unwrap_or_else(|_| LoopEnd {
-            segments: Vec::new(),
-            notes: vec!["the sampler's thread panicked; please report this".to_owned()],
-        });
+        let LoopEnd { segments, mut notes } = match self.end.recv_timeout(patience) {
+            Ok(end) => end,
+            Err(error) => LoopEnd {
+                segments: Vec::new(),
+                notes: vec![match error {
+                    RecvTimeoutError::Timeout => format!(
+                        "the sampler has not ended after {patience:?}: the ring's disk or /proc \
+                         does not answer"
+                    ),
+                    RecvTimeoutError::Disconnected => {
+                        "the sampler's thread panicked; please report this".to_owned()
+                    }
+                }],
+            },
+        };
         let mirror = self.mirror.map(|mirror| mirror.finish(patience));
         notes.extend(mirror.and_then(|end| end.error));
         SamplerEnd { segments, notes }

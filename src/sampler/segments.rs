@@ -7,7 +7,8 @@ use super::storage::{Medium, NotEnoughMemory, Storage};
 use super::take::SampleTaker;
 use crate::description::Description;
 use crate::ring::{
-    BadHeader, BadLayout, Header, Layout, RingWriter, Segment, description_check, punch,
+    BadHeader, BadLayout, Header, Layout, MAX_SEGMENTS, RingWriter, Segment, WordMap,
+    description_check, punch,
 };
 use crate::units::{Bytes, Seq, Slot};
 use std::fs::File;
@@ -15,9 +16,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Segments that one run may have; a kernel file that changes its layout all the time must not
-/// fill the memory with them.
-const MAX_SEGMENTS: u64 = 256;
+/// Segments that one run may have at a time; a kernel file that changes its layout all the time
+/// must not fill the memory with them.
+const MAX_KEPT_SEGMENTS: usize = 256;
 /// Room in the description for what is known only once the memory is there.
 const SPARE_DESCRIPTION_BYTES: usize = 1024;
 
@@ -79,7 +80,7 @@ pub enum SegmentError {
     #[error("the ring's description cannot be written: {0}")]
     Description(#[from] serde_json::Error),
     /// There are too many.
-    #[error("the run has {MAX_SEGMENTS} segments already; the layout of a source keeps changing")]
+    #[error("there are {MAX_KEPT_SEGMENTS} already; devices or the layout of a file keep changing")]
     TooMany,
 }
 
@@ -135,7 +136,7 @@ impl Segments {
         first_seq: Seq,
         clock: &impl Clock,
     ) -> Result<RingWriter, SegmentError> {
-        if self.begun >= MAX_SEGMENTS {
+        if self.kept.len() >= MAX_KEPT_SEGMENTS || self.begun >= MAX_SEGMENTS {
             return Err(SegmentError::TooMany);
         }
         let mut description = self.plan.description.clone();
@@ -166,7 +167,36 @@ impl Segments {
         // Permitted up to RLIMIT_MEMLOCK, or with CAP_IPC_LOCK; the pages are there either way.
         description.sampler.memory_locked = map.lock().is_ok();
         description.sampler.notes.extend(self.notes.iter().cloned());
-        let description = padded(&description, room)?;
+        let segment = self
+            .write_head(&description, room, layout, map, first_seq, clock)
+            .inspect_err(|_| {
+                // Or the next attempt would find its name taken.
+                if let Some(path) = &storage.path {
+                    let _ = std::fs::remove_file(path);
+                }
+            })?;
+        taker.begin_segment(layout.entries);
+        self.give_back(first_seq);
+        self.begun += 1;
+        let Storage { file, path, .. } = storage;
+        if let Some(mirror) = &self.mirror {
+            mirror.segment(segment.clone(), path.is_none());
+        }
+        self.kept.push(Kept { segment: segment.clone(), file, path });
+        Ok(RingWriter::new(segment))
+    }
+
+    /// Writes header and description; only now does a run begin.
+    fn write_head(
+        &mut self,
+        description: &Description,
+        room: usize,
+        layout: Layout,
+        map: WordMap,
+        first_seq: Seq,
+        clock: &impl Clock,
+    ) -> Result<Arc<Segment>, SegmentError> {
+        let description = padded(description, room)?;
         let (start_wall_ns, start_monotonic_ns) =
             *self.start.get_or_insert_with(|| (clock.realtime_ns(), clock.monotonic_ns()));
         let header = Header {
@@ -181,16 +211,7 @@ impl Segments {
             interval_ns: self.plan.interval_ns,
             boot_id: self.plan.boot_id,
         };
-        let segment = Arc::new(Segment::create(Arc::new(map), header, &description)?);
-        taker.begin_segment(layout.entries);
-        self.give_back(first_seq);
-        self.begun += 1;
-        let Storage { file, path, .. } = storage;
-        if let Some(mirror) = &self.mirror {
-            mirror.segment(segment.clone(), path.is_none());
-        }
-        self.kept.push(Kept { segment: segment.clone(), file, path });
-        Ok(RingWriter::new(segment))
+        Ok(Arc::new(Segment::create(Arc::new(map), header, &description)?))
     }
 
     /// What could not be had so far.

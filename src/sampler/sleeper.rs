@@ -71,32 +71,32 @@ impl<C: Clock> Recorder<C> {
     /// Records one sample.
     #[inline]
     fn record(&mut self, due: Due, missed: u64, flags: u64) {
-        if self.try_record(due, missed, flags, Fit::All).is_ok() {
-            return;
+        let fit = if self.seq < self.give_up_until { Fit::WhatCan } else { Fit::All };
+        if let Err(retake) = self.try_record(due, missed, flags, fit) {
+            self.record_again(retake, due, missed, flags);
         }
-        self.record_again(due, missed, flags);
     }
 
     /// A text outgrew its buffer, or the host its segment.
     #[cold]
-    fn record_again(&mut self, due: Due, missed: u64, flags: u64) {
-        // Twice in one tick is a host that changes faster than it can be read; the sample then
-        // says what it lacks.
-        let attempts = if self.seq < self.give_up_until { 0 } else { 2 };
-        for _ in 0..attempts {
+    fn record_again(&mut self, first: Retake, due: Due, missed: u64, flags: u64) {
+        let mut retake = first;
+        // Once for the buffer and twice for the segment: whatever needs more in one tick changes
+        // faster than it can be read, and the sample then says what it lacks.
+        for _ in 0..3 {
+            if retake == Retake::InNewSegment
+                && let Err(error) = self.next_segment()
+            {
+                let note = format!("no new segment of the ring: {error}");
+                if !self.notes.contains(&note) {
+                    self.notes.push(note);
+                }
+                self.give_up_until = Seq(self.seq.0 + SAMPLES_BETWEEN_ATTEMPTS);
+                break;
+            }
             match self.try_record(due, missed, flags, Fit::All) {
                 Ok(()) => return,
-                Err(Retake::Again) => {}
-                Err(Retake::InNewSegment) => {
-                    if let Err(error) = self.next_segment() {
-                        let note = format!("no new segment of the ring: {error}");
-                        if !self.notes.contains(&note) {
-                            self.notes.push(note);
-                        }
-                        self.give_up_until = Seq(self.seq.0 + SAMPLES_BETWEEN_ATTEMPTS);
-                        break;
-                    }
-                }
+                Err(again) => retake = again,
             }
         }
         // Cannot fail: what does not fit is left out.

@@ -87,7 +87,12 @@ impl Storage {
                 format!("{need} MB are more than half of the {free} MB that are free there"),
             ));
         }
-        let file = allocate(path, bytes, Blocks::Written)?;
+        // tmpfs has every page when it says so; other file systems may only promise.
+        let blocks = match medium {
+            Medium::SharedMemory => Blocks::Reserved,
+            Medium::Disk | Medium::PrivateMemory => Blocks::Written,
+        };
+        let file = allocate(path, bytes, blocks)?;
         let map = WordMap::of_file(&file, bytes).inspect_err(|_| {
             let _ = std::fs::remove_file(path);
         })?;
@@ -125,12 +130,37 @@ fn available_memory() -> Bytes {
         .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"))
         .and_then(|number| number.trim().parse::<u64>().ok())
         .map_or(u64::MAX, |kilobytes| kilobytes.saturating_mul(1024));
-    let number = |file: &str| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
-    // Inside a container these are its own; outside, the root has no limit.
-    let of_group = number("/sys/fs/cgroup/memory.max")
-        .zip(number("/sys/fs/cgroup/memory.current"))
-        .map_or(u64::MAX, |(most, now)| most.saturating_sub(now));
-    Bytes(of_host.min(of_group))
+    Bytes(
+        of_host.min(cgroup_allowance(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))),
+    )
+}
+
+/// What the memory limits of our cgroup and of those above it leave, versions 1 and 2
+/// (`Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/memory.rst`): the ring's pages count
+/// towards the job's limit.
+fn cgroup_allowance(own: &Path, root: &Path) -> u64 {
+    let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let text = std::fs::read_to_string(own).unwrap_or_default();
+    let mut allowance = u64::MAX;
+    // `hierarchy:controllers:path`; version 2 has no controllers there.
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let (base, limit, usage) = match controllers {
+            "" => (root.to_owned(), "memory.max", "memory.current"),
+            some if some.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
+            }
+            _ => continue,
+        };
+        for group in Path::new(group.trim_start_matches('/')).ancestors() {
+            let dir = base.join(group);
+            if let (Some(most), Some(now)) = (number(dir.join(limit)), number(dir.join(usage))) {
+                allowance = allowance.min(most.saturating_sub(now));
+            }
+        }
+    }
+    allowance
 }
 
 fn megabytes(bytes: u64) -> u64 {
@@ -148,6 +178,28 @@ mod tests {
         let error = Storage::private(all).err().unwrap();
         assert!(error.to_string().contains("--max-samples"), "{error}");
         assert_eq!(Storage::private(Bytes(4096)).unwrap().medium, Medium::PrivateMemory);
+    }
+
+    #[test]
+    fn the_least_that_any_cgroup_above_leaves_is_what_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let allowance = || cgroup_allowance(&dir.path().join("own"), dir.path());
+        assert_eq!(allowance(), u64::MAX);
+        write("own", "9:cpu:/x\n4:cpuset,memory:/job/step\n0::/job/step\n");
+        write("job/step/memory.max", "max\n");
+        write("job/step/memory.current", "10\n");
+        assert_eq!(allowance(), u64::MAX);
+        write("job/memory.max", "1000\n");
+        write("job/memory.current", "300\n");
+        assert_eq!(allowance(), 700);
+        write("memory/job/step/memory.limit_in_bytes", "500\n");
+        write("memory/job/step/memory.usage_in_bytes", "100\n");
+        assert_eq!(allowance(), 400);
     }
 
     #[test]

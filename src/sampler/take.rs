@@ -142,19 +142,30 @@ impl SampleTaker {
         for (index, feed) in self.feeds.iter_mut().enumerate() {
             let Ok(mut block) = record.block() else { return Err(Retake::InNewSegment) };
             let mut names = Dictionary { ring, source: index as u32, seq };
-            let written = feed.take(&mut self.text, &mut block, &mut names);
+            let written = feed.take(&mut self.text, &mut block, &mut names, fit);
             block.finish(written.count, written.fault);
             retake = retake.max(written.retake);
         }
         match (retake, fit) {
             (None, _) | (_, Fit::WhatCan) => Ok(()),
-            (Some(Retake::Again), Fit::All) => {
-                let room = (self.text.len() * 2).min(MAX_TEXT_BYTES + 1);
-                self.text = vec![0; room];
-                Err(Retake::Again)
+            (Some(retake), Fit::All) => {
+                if retake == Retake::Again {
+                    self.grow_text();
+                }
+                Err(retake)
             }
-            (Some(retake), Fit::All) => Err(retake),
         }
+    }
+
+    /// Makes the buffer twice as long as the longest text is now.
+    #[cold]
+    fn grow_text(&mut self) {
+        for feed in &mut self.feeds {
+            // What it refuses, the next sample will say.
+            let _ = feed.file.read_growing(&mut self.text);
+        }
+        let room = (self.text.len() * 2).min(MAX_TEXT_BYTES + 1);
+        self.text.resize(room, 0);
     }
 }
 
@@ -184,6 +195,7 @@ impl Feed {
         text: &mut [u8],
         block: &mut Block<'_, '_>,
         names: &mut Dictionary<'_>,
+        fit: Fit,
     ) -> Written {
         let text = match self.file.read(text) {
             Ok(text) => text,
@@ -193,9 +205,14 @@ impl Feed {
                 return Written::nothing(Fault::at(Reason::TooLong, 0), larger);
             }
         };
-        let Some(parser) = &mut self.parser else { return self.relayout(text) };
+        let Some(parser) = &mut self.parser else { return self.relayout(text, fit) };
         match parser.source.parse(text, block, names) {
-            Parsed::Values { count, fault } => Written { count, fault, retake: None },
+            Parsed::Values { count, fault } => {
+                // All tables share the spare room: when another one is out of it, the next
+                // segment must be sized by what this one has now.
+                parser.rows = count;
+                Written { count, fault, retake: None }
+            }
             Parsed::Nothing(fault) => {
                 block.rewind();
                 Written::nothing(fault, None)
@@ -207,14 +224,17 @@ impl Feed {
             }
             Parsed::Relayout => {
                 block.rewind();
-                self.relayout(text)
+                self.relayout(text, fit)
             }
         }
     }
 
     /// The layout is another: the next segment has it, this one says why it has no values.
     #[cold]
-    fn relayout(&mut self, text: &[u8]) -> Written {
+    fn relayout(&mut self, text: &[u8], fit: Fit) -> Written {
+        if fit == Fit::WhatCan && self.parser.is_some() {
+            return Written::nothing(Fault::at(Reason::LayoutChanged, 0), None);
+        }
         match (self.def.probe)(text) {
             Ok(probed) => {
                 self.next_parser = Some(probed.into());

@@ -256,6 +256,33 @@ fn more_devices_than_spare_room_begin_a_new_segment_and_lose_nothing() {
 }
 
 #[test]
+fn a_table_that_takes_the_spare_room_of_others_costs_them_nothing() {
+    // Between "fits" and "does not fit itself" lie the numbers where another source is the one
+    // that no longer fits.
+    for count in 10..70 {
+        let host = Host::new();
+        let lines: Vec<String> = (0..180).map(|line| format!("counter_{line} {line}\n")).collect();
+        host.write("vmstat", &lines.concat());
+        let names: Vec<String> = (0..count).map(|minor| format!("sd{minor}")).collect();
+        let disks: Vec<_> =
+            (0..).zip(&names).map(|(minor, name)| (8, minor, &name[..], 1)).collect();
+        host.disks(&disks[..10]);
+        let segments = host.record(20, |wake| {
+            if wake == 2 {
+                host.disks(&disks);
+            }
+            (wake <= 5).then_some(0)
+        });
+        assert!(segments.len() <= 2, "{count} disks: {} segments", segments.len());
+        for sample in samples(&segments) {
+            assert_eq!(sample.errors, None, "{count} disks");
+            assert_eq!(sample.vmstat.unwrap().len(), 180, "{count} disks");
+            assert_eq!(sample.netdev.unwrap().len(), 1, "{count} disks");
+        }
+    }
+}
+
+#[test]
 fn a_name_that_returns_as_another_device_is_told_apart() {
     let host = Host::new();
     let segments = host.record(100, |wake| {

@@ -4,7 +4,7 @@
 use crate::fault::{Fault, Reason};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Longest text that is read. The largest file of a host of 10,000 devices is a tenth of it.
@@ -47,10 +47,13 @@ impl KeptFile {
     pub fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b [u8], NoText> {
         let file = match &self.file {
             Some(file) => file,
-            None => self.file.insert(
-                File::open(&self.path)
-                    .map_err(|error| NoText::Fault(Fault::Open(errno(&error))))?,
-            ),
+            None => {
+                // Does not wait for a pipe that somebody has put there.
+                let mut options = File::options();
+                options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+                let opened = options.open(&self.path);
+                self.file.insert(opened.map_err(|error| NoText::Fault(Fault::Open(errno(&error))))?)
+            }
         };
         let mut filled = 0;
         loop {
@@ -62,7 +65,11 @@ impl KeptFile {
                 Ok(0) => return Ok(&buffer[..filled]),
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(NoText::Fault(Fault::Read(errno(&error)))),
+                Err(error) => {
+                    // Opened anew for the next sample: what is behind the name may be another.
+                    self.file = None;
+                    return Err(NoText::Fault(Fault::Read(errno(&error))));
+                }
             }
         }
     }
