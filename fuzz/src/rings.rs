@@ -245,7 +245,7 @@ pub fn mutate(
                 let word = dice.word(word_at(data, index));
                 set_word(&mut data[..size], index, word);
             }
-            2 | 3 => mutate_description(&mut data[..size], &parts, &any),
+            2 | 3 => mutate_description(&mut data[..size], &parts, &mut dice, &any),
             4 => {
                 let index = parts.dictionary_at + dice.below(parts.entries.min(8) * ENTRY_WORDS);
                 let word = dice.word(word_at(&data[..size], index));
@@ -286,6 +286,7 @@ pub fn mutate(
 fn mutate_description(
     data: &mut [u8],
     parts: &Parts,
+    dice: &mut Dice,
     any: &impl Fn(&mut [u8], usize, usize) -> usize,
 ) {
     let end = (parts.dictionary_at * 8).clamp(PAGE_BYTES, data.len());
@@ -295,9 +296,28 @@ fn mutate_description(
         return;
     }
     let room = place.len();
-    let length = any(place, length, room);
+    let length = if dice.one_in(2) {
+        let text = with_a_word_of_its_own(&place[..length], dice);
+        let length = text.len().min(room);
+        place[..length].copy_from_slice(&text[..length]);
+        length
+    } else {
+        any(place, length, room)
+    };
     place[length..].fill(b' ');
     set_word(data, field("description_bytes"), length as u64);
+}
+
+/// The text with what stands between two of its quotes in the place of what stands between two
+/// others: a name given twice, another kind or shape, a key that is no longer there.
+fn with_a_word_of_its_own(text: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut words: Vec<&[u8]> = text.split(|byte| *byte == b'"').collect();
+    // Every second one is in quotes.
+    let quoted = words.len() / 2;
+    if quoted > 0 {
+        words[2 * dice.below(quoted) + 1] = words[2 * dice.below(quoted) + 1];
+    }
+    words.join(&b'"')
 }
 
 /// Makes offsets follow from lengths and checksums from words, each mostly.

@@ -21,6 +21,7 @@ pub use sleeper::{Probe, Started};
 use crate::source::SourceDef;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use mirror::Mirror;
+use rustix::thread::Pid;
 pub(crate) use segments::Kept;
 use sleeper::{LoopEnd, Sleeper};
 use std::io;
@@ -69,6 +70,7 @@ pub enum SamplerError {
 /// A running sampler.
 pub struct Sampler {
     control: Control,
+    thread_id: Pid,
     thread: JoinHandle<()>,
     end: Receiver<LoopEnd>,
     mirror: Option<Mirror>,
@@ -130,7 +132,8 @@ impl Sampler {
                 return Err(SamplerError::Stuck);
             }
         };
-        Ok((Sampler { control, thread, end, mirror }, started))
+        let thread_id = started.thread_id;
+        Ok((Sampler { control, thread_id, thread, end, mirror }, started))
     }
 
     /// Samples taken and ticks missed so far.
@@ -147,6 +150,8 @@ impl Sampler {
     /// a disk that does not answer must not hold up whoever recorded. Without an answer from the
     /// sampler there are no segments; what it has written stays in its ring.
     pub fn stop(self, patience: Duration) -> SamplerEnd {
+        // First: a thread of SCHED_IDLE on busy CPUs may not see the stop for seconds.
+        thread::hurry(self.thread_id);
         self.control.stop();
         let LoopEnd { segments, mut notes } = match self.end.recv_timeout(patience) {
             Ok(end) => end,

@@ -13,6 +13,7 @@ use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RecordWriter};
 use crate::ring::RingWriter;
 use crate::source::SourceDef;
 use crate::units::Seq;
+use rustix::thread::{Pid, gettid};
 use std::path::Path;
 
 /// What a run began as.
@@ -20,6 +21,8 @@ use std::path::Path;
 pub struct Started {
     /// `CLOCK_REALTIME` at tick 0, ns.
     pub wall_ns: u64,
+    /// The thread's number in the kernel.
+    pub thread_id: Pid,
     /// How the thread is run.
     pub thread: InForce,
     /// What could not be had, in sentences.
@@ -170,7 +173,7 @@ impl<C: Clock> Sleeper<C> {
         let mut sleeper = Sleeper { recorder, ticks, control };
         sleeper.tick();
         let notes = [thread.notes.clone(), sleeper.recorder.segments.notes().to_vec()].concat();
-        Ok((sleeper, Started { wall_ns, thread, notes }))
+        Ok((sleeper, Started { wall_ns, thread_id: gettid(), thread, notes }))
     }
 
     /// Sleeps and samples until the stop, and once more then.

@@ -2,7 +2,7 @@
 //! is tried and what was really obtained is reported; nothing here can fail a recording. One of
 //! the few files with `unsafe` in it.
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 use std::fmt;
 use std::num::NonZeroU64;
 
@@ -108,6 +108,15 @@ pub fn apply(settings: &ThreadSettings) -> InForce {
     InForce { policy, nice, cpu, timer_slack_ns, notes }
 }
 
+/// Lifts thread `thread` of this process out of a low priority, as far as that is permitted: what
+/// it has still to do is being waited for.
+pub fn hurry(thread: Pid) {
+    let _ = set_policy_of(thread.as_raw_nonzero().get(), Policy::Other);
+    if rustix::process::getpriority_process(Some(thread)).is_ok_and(|nice| nice > 0) {
+        let _ = rustix::process::setpriority_process(Some(thread), 0);
+    }
+}
+
 /// Locks what the process has in memory now, and what it touches later of it; whether that was
 /// permitted (`RLIMIT_MEMLOCK` counts the whole address space, see mlockall(2)).
 pub fn lock_process() -> bool {
@@ -180,10 +189,15 @@ pub fn auto(own: &[usize], reachable: &[usize]) -> Option<usize> {
 }
 
 fn set_policy(policy: Policy) -> std::io::Result<()> {
+    set_policy_of(0, policy)
+}
+
+/// Of the thread of that number; 0 is the calling one.
+fn set_policy_of(thread: libc::pid_t, policy: Policy) -> std::io::Result<()> {
     let param = libc::sched_param { sched_priority: 0 };
     // SAFETY: `sched_setscheduler` reads `param`, which outlives the call, and changes nothing
-    // but the scheduling of the calling thread (0), see sched_setscheduler(2).
-    let result = unsafe { libc::sched_setscheduler(0, policy.number(), &raw const param) };
+    // but the scheduling of one thread, see sched_setscheduler(2).
+    let result = unsafe { libc::sched_setscheduler(thread, policy.number(), &raw const param) };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
