@@ -33,7 +33,7 @@ pub enum Common {
     MissedTicks = 5,
     /// CPU time of the sampler thread since it began, at the begin of this sample, ns.
     CpuNs = 6,
-    /// See [`FLAG_AT_STOP`] and [`FLAG_EXTRA`].
+    /// `FLAG_AT_STOP` and `FLAG_EXTRA`.
     Flags = 7,
 }
 
