@@ -239,17 +239,21 @@ fn metadata_of_the_benchmark_gets_one_key_and_keeps_every_character() {
 }
 
 #[test]
-fn metadata_that_cannot_be_merged_into_is_a_warning_with_what_to_put_there() {
+fn metadata_that_cannot_be_merged_into_is_a_warning_and_a_file_of_its_own() {
     let world = World::new();
     world.write("broken.json", "{\"a\": ");
     for (file, why) in [("missing.json", "No such file"), ("broken.json", "EOF")] {
         let path = world.path(file);
         let ran = world.run_sh(&["--merge-metadata", path.to_str().unwrap()], "exit 3");
-        let ran = ran.ends_with(3).says(&["warning", file, why, "\"timeseries_data\": {"]);
+        let ran =
+            ran.ends_with(3).says(&["warning", file, why, "merge its timeseries_data by hand"]);
         let names = entries(&world.results());
-        let [timeseries] = &names[..] else { panic!("{names:?}") };
-        ran.says(&[timeseries]);
-        fs::remove_file(world.results().join(timeseries)).unwrap();
+        let [metadata, timeseries] = &names[..] else { panic!("{names:?}") };
+        ran.says(&[metadata, timeseries]);
+        assert_eq!(common::read_metadata(&world.results().join(metadata))["exit_status"].int(), 3);
+        for name in &names {
+            fs::remove_file(world.results().join(name)).unwrap();
+        }
     }
     assert_eq!(fs::read_to_string(world.path("broken.json")).unwrap(), "{\"a\": ");
 }

@@ -3,6 +3,7 @@
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringstat::{CpuChoice, Policy, Recorder, RecorderBuilder, ThreadSettings};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,16 +34,25 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: that of COMMAND, or 128 + n if signal n ended it, whatever became of the recording;
+126 or 127 if COMMAND cannot be started; 2 if ringstat was asked for what cannot be.
+
+Signals: what the terminal sends (Ctrl-C) COMMAND hears as if ringstat were not there; what a process
+sends to ringstat (INT, QUIT, TERM, HUP, USR1, USR2) is passed on to COMMAND.")]
 pub struct RunArgs {
     #[command(flatten)]
     pub options: Options,
     /// The command and its arguments; it gets the terminal and standard input, and its exit
     /// status becomes ringstat's
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 if the files were written, also after SIGINT, SIGTERM or SIGHUP; 1 if not; 2 if ringstat
+was asked for what cannot be.")]
 pub struct RecordArgs {
     #[command(flatten)]
     pub options: Options,

@@ -4,6 +4,7 @@
 use super::signals::{self, Signal};
 use super::term;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
@@ -13,6 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const NOT_FOUND: u8 = 127;
 /// The command was found and cannot be started, as shells say it.
 const NOT_STARTED: u8 = 126;
+
+/// Listens for signals from before there is anything to lose.
+pub struct Waiting {
+    phase: Arc<Mutex<Phase>>,
+}
 
 /// A running command.
 pub struct Wrapped {
@@ -37,46 +43,69 @@ pub struct NotStarted {
     pub sentence: String,
 }
 
-impl Wrapped {
-    /// Starts the command.
-    pub fn start(command: &[String]) -> Result<Wrapped, NotStarted> {
+impl Waiting {
+    /// From now on no signal ends ringstat without it having put things in order.
+    pub fn listen() -> Waiting {
         let phase = Arc::new(Mutex::new(Phase::Before(Vec::new())));
         let shared = phase.clone();
-        if let Err(error) =
-            signals::listen(&signals::FORWARDED, move |signal| hear(&shared, signal))
-        {
+        let heard = move |signal| hear(&shared, signal);
+        if let Err(error) = signals::listen(&signals::FORWARDED, heard) {
             term::warn(format_args!("signals sent to ringstat are not passed on: {error}"));
         }
-        let (program, arguments) = command.split_first().unwrap_or((&EMPTY, &[]));
-        let child = Command::new(program).args(arguments).spawn().map_err(|error| NotStarted {
-            status: if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED },
-            sentence: format!("cannot start {program}: {error}"),
-        })?;
+        Waiting { phase }
+    }
+
+    /// Starts the command, unless a signal has come that would have ended it.
+    pub fn start(self, command: &[OsString]) -> Result<Wrapped, NotStarted> {
+        if let Phase::Before(early) = &*lock(&self.phase)
+            && let Some(number) = early.iter().find(|number| signals::ENDING.contains(number))
+        {
+            let status = u8::try_from(128 + number).unwrap_or(u8::MAX);
+            return Err(NotStarted { status, sentence: "ended before the command began".into() });
+        }
+        let child = spawn(command)?;
         if let Some(pid) = pid_of(&child)
-            && let Phase::Before(early) = set(&phase, Phase::Running(pid))
+            && let Phase::Before(early) = set(&self.phase, Phase::Running(pid))
         {
             early.into_iter().for_each(|number| pass_on(pid, number));
         }
-        Ok(Wrapped { child, phase })
+        Ok(Wrapped { child, phase: self.phase })
     }
+}
 
-    /// Waits for its end; from then on a signal ends ringstat with this same status.
+impl Wrapped {
+    /// Waits for its end; from then on repeated signals end ringstat with this same status.
     pub fn wait(mut self) -> u8 {
         if let Some(pid) = pid_of(&self.child) {
             // Its number stays its own until it is reaped, and signals stop being passed on first.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while waitid(WaitId::Pid(pid), options).err() == Some(rustix::io::Errno::INTR) {}
         }
-        set(&self.phase, Phase::Writing { status: 0, heard: 0 });
-        let ended = self.child.wait().map_or(1, status_of);
-        if let Phase::Writing { status, .. } = &mut *lock(&self.phase) {
-            *status = ended;
-        }
-        ended
+        let mut phase = lock(&self.phase);
+        let status = self.child.wait().map_or(1, status_of);
+        *phase = Phase::Writing { status, heard: 0 };
+        status
     }
 }
 
-static EMPTY: String = String::new();
+fn spawn(command: &[OsString]) -> Result<Child, NotStarted> {
+    let empty = OsString::new();
+    let (program, arguments) = command.split_first().unwrap_or((&empty, &[]));
+    let spawned = match Command::new(program).args(arguments).spawn() {
+        // A script without an interpreter line: shells, `env` and `nohup` run it, and so do we.
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            Command::new("/bin/sh").arg(program).args(arguments).spawn()
+        }
+        other => other,
+    };
+    spawned.map_err(|error| {
+        let (status, remedy) = match error.kind() {
+            io::ErrorKind::NotFound => (NOT_FOUND, "; is it installed, and on PATH?"),
+            _ => (NOT_STARTED, ""),
+        };
+        NotStarted { status, sentence: format!("cannot start {program:?}: {error}{remedy}") }
+    })
+}
 
 fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)

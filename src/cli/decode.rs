@@ -4,7 +4,9 @@ use super::args::{DecodeArgs, Format, Places};
 use super::term::{self, Progress, Volume};
 use super::{FAILED, USAGE};
 use ringstat::ring::Ring;
-use ringstat::{DecodeError, Decoder, Layout, LocateError, Manifest, Store, write_decoded};
+use ringstat::{
+    DecodeError, Decoder, Layout, LocateError, Located, Manifest, Store, write_decoded,
+};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -52,6 +54,9 @@ pub fn gather(names: &[String], places: &Places) -> Result<Vec<Group>, GatherErr
     for name in names {
         let located = store.locate(name)?;
         let manifest = located.manifest();
+        if let Located::Run(run) = &located {
+            run.unreadable_rings().iter().for_each(term::warn);
+        }
         for ring in located.rings()? {
             let run_id = ring.header().run_id;
             let group = groups.iter_mut().find(|group| {

@@ -69,7 +69,7 @@ fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
         Ok(Some(files)) => {
             volume.say(format_args!("recovered run {}", run.run_id));
             volume.files(&files);
-            0
+            if files.problems.is_empty() { 0 } else { FAILED }
         }
         Ok(None) => {
             volume.say(format_args!("run {} had nothing left to write", run.run_id));

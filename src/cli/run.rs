@@ -1,10 +1,11 @@
 //! `ringstat run`: record while a command runs, and exit as it exits.
 
 use super::args::RunArgs;
-use super::child::{NotStarted, Wrapped};
+use super::child::{NotStarted, Waiting};
 use super::term::{self, Progress, Volume};
 use super::{FAILED, USAGE};
 use ringstat::{Ended, FinishError, Recording, RunInfo};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ pub fn main(args: &RunArgs) -> u8 {
             return USAGE;
         }
     };
+    let waiting = Waiting::listen();
     let mut warnings = Vec::new();
     if !args.options.skip_timeseries {
         match recorder.start() {
@@ -37,7 +39,7 @@ pub fn main(args: &RunArgs) -> u8 {
         }
     }
     let since = Instant::now();
-    let command = match Wrapped::start(&args.command) {
+    let command = match waiting.start(&args.command) {
         Ok(command) => command,
         Err(NotStarted { status, sentence }) => {
             if let Ok(recording) = recorder.stop() {
@@ -110,21 +112,23 @@ pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
 /// The files could not be written: says where the samples are.
 fn failed(recording: &Recording, error: &FinishError) {
     term::error(error);
-    let dirs = recording.ring_dirs();
+    let dirs = recording.save_rings();
     if dirs.is_empty() {
-        term::error("the samples were in private memory alone, and are lost");
+        term::error(
+            "the samples were in memory alone, and no other place takes them: they are lost",
+        );
         return;
     }
     let places: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
     term::error(format_args!(
-        "the samples are safe in {}; make room and run: ringstat recover {}",
+        "the samples are safe in {}; make room (or add -o DIR) and run: ringstat recover {}",
         places.join(" and "),
         shell_words::quote(&places[0])
     ));
 }
 
 /// The command's own file name, as far as it fits.
-fn type_of(command: &[String]) -> String {
+fn type_of(command: &[OsString]) -> String {
     let name = command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let name: String =

@@ -2,12 +2,11 @@
 //! as well, or a process that meant ringstat alone.
 
 use super::term;
-use rustix::process::{Pid, getpgid, getpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::exfiltrator::origin::Origin;
-use signal_hook::low_level::siginfo::{Cause, Sent};
+use signal_hook::low_level::siginfo::Cause;
 use std::io;
 use std::sync::Arc;
 
@@ -57,18 +56,11 @@ pub fn survive_file_limits() {
 }
 
 /// The terminal's signals come from the kernel, and go to the whole foreground process group, the
-/// command included. A process of our own group that interrupts or quits (`timeout` does) sends
-/// the signal to the group too. Everything else was meant for ringstat.
+/// command included. What a process sends is meant for ringstat, as far as can be told: a
+/// supervisor of our own group must be able to stop the command. (One that signals the whole group
+/// reaches the command twice.)
 fn is_for_us_alone(origin: &Origin) -> bool {
-    match (origin.cause, origin.signal) {
-        (Cause::Sent(Sent::User | Sent::Queue | Sent::TKill), SIGINT | SIGQUIT) => {
-            let sender = origin.process.and_then(|process| Pid::from_raw(process.pid));
-            let group = sender.and_then(|sender| getpgid(Some(sender)).ok());
-            group != Some(getpgrp())
-        }
-        (Cause::Sent(_), _) => true,
-        _ => false,
-    }
+    matches!(origin.cause, Cause::Sent(_))
 }
 
 /// The set of ignored signals, from `/proc/self/status` (proc(5), `SigIgn`).

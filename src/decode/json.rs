@@ -34,6 +34,21 @@ pub struct Written {
 }
 
 impl Written {
+    /// A sentence for each source that failed in samples.
+    pub fn failed_sources(&self) -> Vec<String> {
+        let hosts = self.summary.hosts.values();
+        let failed = hosts.flat_map(|host| {
+            host.errors.iter().map(|(source, count)| {
+                let kept = host.samples_kept;
+                format!(
+                    "{source} has errors in {count} of {kept} samples of {}; each says which",
+                    host.hostname
+                )
+            })
+        });
+        failed.collect()
+    }
+
     /// Samples taken but overwritten by newer ones, and ticks without a sample, of all hosts.
     pub fn overwritten_and_missed(&self) -> (u64, u64) {
         self.summary.hosts.values().fold((0, 0), |(overwritten, missed), host| {

@@ -2,10 +2,12 @@
 //! what to do. Nothing is recorded yet, and nothing but the results directory is made.
 
 use super::manifest::is_benchmark_type;
+use super::patience::{PATIENCE, within};
 use super::recorder::Recorder;
 use crate::ring::{MAX_INTERVAL_NS, MIN_INTERVAL_NS};
 use crate::sampler::thread::{CpuChoice, Policy, ThreadSettings, can_pin};
 use crate::source::{self, SOURCES, SourceDef};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -175,9 +177,11 @@ impl RecorderBuilder {
         self
     }
 
-    /// The command that is recorded, for the metadata; it is not started.
-    pub fn command(mut self, command: &[String]) -> Self {
-        self.command = command.to_vec();
+    /// The command that is recorded, for the metadata; it is not started. What is not UTF-8 in it
+    /// is replaced.
+    pub fn command<S: AsRef<OsStr>>(mut self, command: &[S]) -> Self {
+        let shown = |word: &S| word.as_ref().to_string_lossy().into_owned();
+        self.command = command.iter().map(shown).collect();
         self.mode = if command.is_empty() { "record" } else { "run" }.to_owned();
         self
     }
@@ -294,7 +298,11 @@ impl RecorderBuilder {
             self.ring_base = Some(writable("ring directory", "--ring-dir", dir)?);
         }
         if let MirrorChoice::Below(dir) = &self.mirror {
-            self.mirror = MirrorChoice::Below(writable("mirror directory", "--mirror-dir", dir)?);
+            let owned = dir.clone();
+            let tried =
+                within(PATIENCE, move || writable("mirror directory", "--mirror-dir", &owned));
+            // A disk that does not answer is no reason not to start: the run goes on without it.
+            self.mirror = MirrorChoice::Below(tried.unwrap_or(Ok(dir.clone()))?);
         }
         if let Some(path) = &self.merge_metadata {
             self.merge_metadata = std::path::absolute(path).ok();
@@ -323,7 +331,11 @@ pub(super) fn ns(duration: Duration) -> Option<u64> {
 fn writable(what: &'static str, option: &'static str, dir: &Path) -> Result<PathBuf, BuildError> {
     let try_it = || {
         std::fs::create_dir_all(dir)?;
-        let dir = std::path::absolute(dir)?;
+        let dir = std::fs::canonicalize(dir)?;
+        if dir.to_str().is_none() {
+            // The manifest could not name it, and `recover` would not find it.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8"));
+        }
         tempfile::Builder::new().prefix(".ringstat-").tempfile_in(&dir)?;
         Ok(dir)
     };

@@ -1,6 +1,7 @@
 //! The directories of runs: where they are by default, how one is made so that nobody else can
 //! put anything in its way, and the lock that tells a living run from a dead one. No contents.
 
+use super::patience::{PATIENCE, within};
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -107,6 +108,18 @@ impl RunDir {
         Ok(RunDir { path, _lock: lock })
     }
 
+    /// As [`create`](Self::create), on a disk that may not answer.
+    ///
+    /// # Errors
+    /// [`DirError`], `TimedOut` among them.
+    pub fn create_patiently(base: &Path, run_id: Uuid) -> Result<RunDir, DirError> {
+        let owned = base.to_owned();
+        within(PATIENCE, move || RunDir::create(&owned, run_id)).unwrap_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
+            Err(DirError::Create { path: base.to_owned(), source })
+        })
+    }
+
     /// Takes an existing directory, if no living process has it.
     ///
     /// # Errors
@@ -123,6 +136,11 @@ impl RunDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// As [`remove`](Self::remove), on a disk that may not answer; whether it did.
+    pub fn remove_patiently(self, manifest: &'static str) -> bool {
+        within(PATIENCE, move || self.remove(manifest)).is_some()
     }
 
     /// Removes it with all that ringstat has put there, the manifest last: as long as anything is

@@ -11,7 +11,7 @@ use crate::decode::{DecodeError, Decoder, Layout, Written};
 use chrono::{Duration, NaiveDateTime};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 
@@ -223,11 +223,19 @@ impl Order<'_> {
     ) -> Result<(), FinishError> {
         let reference = self.reference(datetime);
         if let Some(path) = self.manifest.merge_metadata.clone() {
-            match &reference {
-                Some(reference) => merge_into(&path, reference, files),
-                None => files.metadata = Some(path),
+            // Without a time series there is nothing that the benchmark's own file lacks.
+            let Some(reference) = &reference else { return Ok(()) };
+            match try_merge(&path, reference) {
+                Ok(()) => {
+                    files.metadata = Some(path);
+                    return Ok(());
+                }
+                Err(error) => files.problems.push(format!(
+                    "cannot merge into {}: {error}. The metadata is in a file of its own: merge its \
+                     timeseries_data by hand and remove it, since a submission may have only one",
+                    path.display()
+                )),
             }
-            return Ok(());
         }
         let metadata = self.metadata(dir, datetime, reference);
         let path = dir.join(self.file_name(datetime, "metadata"));
@@ -239,6 +247,12 @@ impl Order<'_> {
         file.persist_noclobber(&path).map_err(|error| failed(&path)(error.error))?;
         files.metadata = Some(path);
         Ok(())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let outline = self.decoder.as_ref().map(|decoder| decoder.outline());
+        let failed = outline.map_or(Vec::new(), |outline| outline.failed_sources());
+        [self.manifest.warnings.clone(), failed].concat()
     }
 
     fn reference(&self, datetime: &str) -> Option<TimeSeriesReference> {
@@ -283,33 +297,22 @@ impl Order<'_> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 run_id: Some(manifest.run_id.to_string()),
                 recovered: self.recovered,
-                warnings: manifest.warnings.clone(),
+                warnings: self.warnings(),
             },
         }
     }
 }
 
-/// Puts the reference into the benchmark's own metadata file. The time series is safe already, so
-/// that what goes wrong here is a problem to be told, with what to do by hand.
-fn merge_into(path: &Path, reference: &TimeSeriesReference, files: &mut FinalFiles) {
-    match try_merge(path, reference) {
-        Ok(()) => files.metadata = Some(path.to_owned()),
-        Err(error) => files.problems.push(format!(
-            "cannot merge into {}: {error}; put this there: \"timeseries_data\": {}",
-            path.display(),
-            serde_json::to_string(reference).unwrap_or_default()
-        )),
-    }
-}
-
+/// Puts the reference into the benchmark's own metadata file.
 fn try_merge(path: &Path, reference: &TimeSeriesReference) -> io::Result<()> {
     // Through a symlink, the file behind it is what is replaced.
     let path = fs::canonicalize(path)?;
-    let mut file = File::open(&path)?;
-    let meta = file.metadata()?;
+    let meta = fs::metadata(&path)?;
+    // Looked at before it is opened: a pipe would wait for a writer.
     if !meta.is_file() || meta.len() > MAX_METADATA_BYTES {
         return Err(io::Error::other("it is not a metadata file"));
     }
+    let mut file = File::open(&path)?;
     let mut text = String::new();
     Read::by_ref(&mut file).take(MAX_METADATA_BYTES).read_to_string(&mut text)?;
     let merged = metadata::merge(&text, reference)?;
@@ -320,6 +323,8 @@ fn try_merge(path: &Path, reference: &TimeSeriesReference) -> io::Result<()> {
         .permissions(meta.permissions())
         .tempfile_in(dir)?;
     temporary.write_all(merged.as_bytes())?;
+    // It stays its owner's; only root can have to give it back.
+    std::os::unix::fs::fchown(temporary.as_file(), Some(meta.uid()), Some(meta.gid()))?;
     temporary.as_file().set_permissions(meta.permissions())?;
     temporary.as_file().sync_all()?;
     temporary.persist(&path).map_err(|error| error.error)?;

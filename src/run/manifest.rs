@@ -1,6 +1,7 @@
 //! What a run owes, in a file beside its rings: enough for `recover` to write the final files when
 //! the recorder cannot. Its text and how it is kept; what is done with it is for others.
 
+use super::patience::{PATIENCE, within};
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -10,8 +11,8 @@ use uuid::Uuid;
 
 /// Its name in a run's directories.
 pub const MANIFEST: &str = "run.json";
-/// Largest manifest that is read.
-const MAX_BYTES: u64 = 1 << 20;
+/// Largest manifest that is read; a command line can have megabytes.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// Form of `{datetime}` in file names, local time.
 pub const DATETIME: &str = "%Y%m%d_%H%M%S";
@@ -81,6 +82,7 @@ pub struct Ended {
 
 impl Manifest {
     /// Writes it to both of the run's directories, so that a reader sees the old one or the new.
+    /// A disk that does not answer is not waited for long.
     ///
     /// # Errors
     /// The last one, if it could be written to none.
@@ -90,9 +92,11 @@ impl Manifest {
         let mut result = Ok(());
         let mut saved = dirs.is_empty();
         for dir in dirs {
-            match replace(&dir.join(MANIFEST), &text) {
-                Ok(()) => saved = true,
-                Err(error) => result = Err(error),
+            let (path, text) = (dir.join(MANIFEST), text.clone());
+            match within(PATIENCE, move || replace(&path, &text)) {
+                Some(Ok(())) => saved = true,
+                Some(Err(error)) => result = Err(error),
+                None => result = Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
             }
         }
         if saved { Ok(()) } else { result }

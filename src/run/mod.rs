@@ -5,6 +5,7 @@ mod builder;
 mod dirs;
 mod finish;
 mod manifest;
+mod patience;
 mod recorder;
 mod recording;
 mod recover;

@@ -269,14 +269,14 @@ impl Running {
         let Running { sampler, mut manifest, dirs, info, since } = self;
         let runtime = since.elapsed();
         let end = sampler.stop(MIRROR_PATIENCE);
-        let notes = info.notes.into_iter().chain(end.notes);
+        let notes = info.notes.into_iter().chain(end.notes.iter().cloned());
         manifest.warnings = notes.fold(Vec::new(), |mut notes, note| {
             if !notes.contains(&note) {
                 notes.push(note);
             }
             notes
         });
-        Recording::new(manifest, dirs, end.segments, runtime, settings.keep_ring)
+        Recording::new(manifest, dirs, end, runtime, settings.keep_ring)
     }
 }
 
@@ -294,11 +294,11 @@ fn ring_dir(settings: &RecorderBuilder, run_id: Uuid) -> Result<RunDir, DirError
 fn mirror_dir(settings: &RecorderBuilder, run_id: Uuid) -> Result<Option<RunDir>, DirError> {
     match &settings.mirror {
         MirrorChoice::None => Ok(None),
-        MirrorChoice::Below(base) => RunDir::create(base, run_id).map(Some),
+        MirrorChoice::Below(base) => RunDir::create_patiently(base, run_id).map(Some),
         MirrorChoice::Default => {
             let base = default_mirror_base();
             private_base(&base)?;
-            RunDir::create(&base, run_id).map(Some)
+            RunDir::create_patiently(&base, run_id).map(Some)
         }
     }
 }

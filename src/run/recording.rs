@@ -1,13 +1,17 @@
 //! What a recorder leaves when it has stopped: samples in its rings, to be looked at, written as
 //! the final files, or thrown away.
 
-use super::dirs::RunDir;
+use super::dirs::{RunDir, default_mirror_base, default_ring_base};
 use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{Ended, MANIFEST, Manifest};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, HostSummary, TimeSeriesData};
 use crate::ring::{Ring, RingError};
-use crate::sampler::Kept;
+use crate::sampler::{Kept, SamplerEnd, file_name};
+use crate::sync::Ordering;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +28,7 @@ pub struct Recording {
 
 struct Inner {
     segments: Vec<Kept>,
+    mirror_complete: bool,
     keep_ring: bool,
     run_id: Uuid,
     runtime: Duration,
@@ -37,20 +42,70 @@ struct Settled {
     files: Option<FinalFiles>,
 }
 
+impl Settled {
+    fn dirs_with_rings(&self) -> Vec<PathBuf> {
+        let dirs = self.dirs.iter().map(|dir| dir.path().to_owned());
+        dirs.filter(|dir| has_ring(dir)).collect()
+    }
+
+    fn remove_dirs(&mut self) {
+        // A disk that does not answer keeps its directory; `recover` sees that nothing is owed.
+        self.dirs.drain(..).for_each(|dir| {
+            dir.remove_patiently(MANIFEST);
+        });
+    }
+}
+
+impl Inner {
+    /// Copies the rings to a run directory of their own below `base`.
+    fn save_below(&self, base: &Path) -> Result<RunDir, Box<dyn std::error::Error>> {
+        let dir = RunDir::create(base, self.run_id)?;
+        let copied = self.segments.iter().try_for_each(|kept| {
+            let number = kept.segment.header().segment;
+            let file = File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(dir.path().join(file_name(number)))?;
+            let words = kept.segment.words();
+            let mut out = BufWriter::new(file);
+            for word in words {
+                out.write_all(&word.load(Ordering::Relaxed).to_ne_bytes())?;
+            }
+            out.into_inner()?.sync_all()
+        });
+        if let Err(error) = copied {
+            dir.remove(MANIFEST);
+            return Err(error.into());
+        }
+        Ok(dir)
+    }
+}
+
+/// Whether a directory has a ring file.
+fn has_ring(dir: &Path) -> bool {
+    let is_ring =
+        |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|it| it == "ring");
+    std::fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(is_ring))
+}
+
 impl Recording {
     pub(super) fn new(
         mut manifest: Manifest,
         dirs: Vec<RunDir>,
-        segments: Vec<Kept>,
+        end: SamplerEnd,
         runtime: Duration,
         keep_ring: bool,
     ) -> Self {
+        let SamplerEnd { segments, mirror_complete, .. } = end;
         manifest.ended = Some(Ended { runtime_seconds: runtime.as_secs_f64(), exit_status: None });
         // If this cannot be saved, `recover` takes the times from the rings.
         let _ = manifest.save();
         let run_id = manifest.run_id;
         let state = Mutex::new(Settled { manifest, dirs, files: None });
-        Recording { inner: Arc::new(Inner { segments, keep_ring, run_id, runtime, state }) }
+        Recording {
+            inner: Arc::new(Inner { segments, mirror_complete, keep_ring, run_id, runtime, state }),
+        }
     }
 
     /// The run.
@@ -68,9 +123,30 @@ impl Recording {
         self.settled(|settled| settled.manifest.warnings.clone())
     }
 
-    /// Where the rings are, until they are removed.
+    /// The directories that have rings of this run, until these are removed.
     pub fn ring_dirs(&self) -> Vec<PathBuf> {
-        self.settled(|settled| settled.dirs.iter().map(|dir| dir.path().to_owned()).collect())
+        self.settled(|settled| settled.dirs_with_rings())
+    }
+
+    /// Sees to it that the samples outlive this process: those that are in private memory alone,
+    /// without a whole mirror, are copied to whichever place takes them. Returns the directories
+    /// that have them; none if they are lost.
+    pub fn save_rings(&self) -> Vec<PathBuf> {
+        let is_private = self.inner.segments.iter().any(|kept| kept.path.is_none());
+        self.settled(|settled| {
+            if !is_private || self.inner.mirror_complete || settled.files.is_some() {
+                return settled.dirs_with_rings();
+            }
+            for base in [default_ring_base(), default_mirror_base(), std::env::temp_dir()] {
+                if let Ok(dir) = self.inner.save_below(&base) {
+                    settled.manifest.ring_dir = Some(dir.path().to_owned());
+                    settled.dirs.insert(0, dir);
+                    let _ = settled.manifest.save();
+                    break;
+                }
+            }
+            settled.dirs_with_rings()
+        })
     }
 
     /// Reads the rings.
@@ -136,7 +212,7 @@ impl Recording {
                 settled.manifest.done = true;
                 let _ = settled.manifest.save();
             } else {
-                settled.dirs.drain(..).for_each(|dir| dir.remove(MANIFEST));
+                settled.remove_dirs();
             }
             Ok(files)
         })
@@ -144,7 +220,7 @@ impl Recording {
 
     /// Removes the rings: the samples are gone with the last clone.
     pub fn discard(&self) {
-        self.settled(|settled| settled.dirs.drain(..).for_each(|dir| dir.remove(MANIFEST)));
+        self.settled(Settled::remove_dirs);
     }
 
     fn settled<T>(&self, with: impl FnOnce(&mut Settled) -> T) -> T {

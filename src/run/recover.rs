@@ -9,8 +9,9 @@ use crate::decode::{DecodeError, Decoder, snapshot};
 use crate::description::Description;
 use crate::ring::{BadHeader, Ring, RingError};
 use chrono::{DateTime, Local};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -95,7 +96,10 @@ impl Store {
     /// All runs, oldest first.
     pub fn runs(&self) -> Vec<FoundRun> {
         let mut found: BTreeMap<Uuid, Vec<PathBuf>> = BTreeMap::new();
-        for base in &self.bases {
+        // One directory under two names is one directory.
+        let bases: BTreeSet<PathBuf> =
+            self.bases.iter().filter_map(|base| fs::canonicalize(base).ok()).collect();
+        for base in &bases {
             for entry in fs::read_dir(base).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 let Some(run_id) = name.to_str().and_then(|name| Uuid::parse_str(name).ok()) else {
@@ -167,21 +171,32 @@ impl Located {
 impl FoundRun {
     /// The run in these directories, and in those that its manifest names beside them. `None` if
     /// there is nothing in them.
-    fn of(run_id: Uuid, mut dirs: Vec<PathBuf>) -> Option<FoundRun> {
+    fn of(run_id: Uuid, dirs: Vec<PathBuf>) -> Option<FoundRun> {
+        let mut run = FoundRun::found(run_id, dirs)?;
+        if run.dirs.iter().any(is_living) {
+            run.state = RunState::Recording;
+        }
+        Some(run)
+    }
+
+    /// As [`of`](Self::of), of a run that is known not to live.
+    fn found(run_id: Uuid, mut dirs: Vec<PathBuf>) -> Option<FoundRun> {
         // The copy that knows most: a full disk may have kept the other from being renewed.
         let knows = |manifest: &Manifest| {
             (manifest.done, manifest.final_datetime.is_some(), manifest.ended.is_some())
         };
         let manifest = dirs.iter().filter_map(|dir| Manifest::load(dir).ok()).max_by_key(knows);
         if let Some(manifest) = &manifest {
-            let own = manifest.ring_dir.iter().chain(&manifest.mirror_dir);
+            let canonical = |dir: &Option<PathBuf>| fs::canonicalize(dir.as_ref()?).ok();
+            let ring_dir = canonical(&manifest.ring_dir);
+            let own = ring_dir.iter().cloned().chain(canonical(&manifest.mirror_dir));
             for dir in own.filter(|dir| dir.ends_with(manifest.run_id.to_string())) {
-                if dir.is_dir() && !dirs.contains(dir) {
-                    dirs.push(dir.clone());
+                if dir.is_dir() && !dirs.contains(&dir) {
+                    dirs.push(dir);
                 }
             }
             // The ring before its mirror.
-            dirs.sort_by_key(|dir| manifest.ring_dir.as_ref() != Some(dir));
+            dirs.sort_by_key(|dir| ring_dir.as_ref() != Some(dir));
         }
         let mut rings = Vec::new();
         for dir in &dirs {
@@ -199,7 +214,6 @@ impl FoundRun {
             return None;
         }
         let state = match &manifest {
-            _ if dirs.iter().any(|dir| is_living(dir)) => RunState::Recording,
             Some(manifest) if manifest.done => RunState::Kept,
             _ => RunState::Owing,
         };
@@ -209,8 +223,16 @@ impl FoundRun {
 
     /// Opens all rings that can be read.
     fn open(&self) -> Result<Vec<Ring>, DecodeError> {
-        let mut rings = Vec::new();
-        let mut refused = None;
+        let (rings, mut refused) = self.open_each();
+        match refused.pop() {
+            Some((_, error)) if rings.is_empty() => Err(error),
+            _ => Ok(rings),
+        }
+    }
+
+    /// Opens each ring; those that cannot be opened, what is known least of last.
+    fn open_each(&self) -> (Vec<Ring>, Vec<(PathBuf, DecodeError)>) {
+        let (mut rings, mut refused) = (Vec::new(), Vec::new());
         for path in &self.rings {
             let ring = match self.state {
                 RunState::Recording => snapshot(path),
@@ -218,15 +240,24 @@ impl FoundRun {
             };
             match ring {
                 Ok(ring) => rings.push(ring),
-                // One that was damaged says more than one that was never begun.
-                Err(error) if refused.as_ref().is_none_or(is_unfinished) => refused = Some(error),
-                Err(_) => {}
+                Err(error) => refused.push((path.clone(), error)),
             }
         }
-        match refused {
-            Some(error) if rings.is_empty() => Err(error),
-            _ => Ok(rings),
-        }
+        // One that was damaged says more than one that was never begun.
+        refused.sort_by_key(|(_, error)| !is_unfinished(error));
+        (rings, refused)
+    }
+
+    /// A sentence for each ring that cannot be read and of which there is no other copy.
+    pub fn unreadable_rings(&self) -> Vec<String> {
+        let (rings, refused) = self.open_each();
+        let has_copy =
+            |path: &Path| rings.iter().any(|ring| ring.path().file_name() == path.file_name());
+        refused
+            .into_iter()
+            .filter(|(path, error)| !is_unfinished(error) && !has_copy(path))
+            .map(|(_, error)| format!("samples are missing: {error}"))
+            .collect()
     }
 
     /// Reads its rings.
@@ -250,15 +281,29 @@ impl FoundRun {
         if self.state != RunState::Owing {
             return Ok(None);
         }
-        let mut dirs = Vec::new();
+        let mut locks = Vec::new();
         for path in &self.dirs {
             match RunDir::take(path) {
-                Ok(Taken::Ours(dir)) => dirs.push(dir),
-                // Somebody else recovers it just now.
+                Ok(Taken::Ours(dir)) => locks.push(dir),
+                // Somebody else recovers it just now, or just has.
                 Ok(Taken::Living) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(source) => return Err(FinishError::Write { path: path.clone(), source }),
             }
         }
+        // What was read before the locks may be what somebody else has changed meanwhile.
+        match FoundRun::found(self.run_id, self.dirs.clone()) {
+            Some(run) => run.recover_locked(locks, results_dir, progress),
+            None => Ok(None),
+        }
+    }
+
+    fn recover_locked(
+        &self,
+        dirs: Vec<RunDir>,
+        results_dir: Option<&Path>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<FinalFiles>, FinishError> {
         let decoder = if self.rings.is_empty() {
             None
         } else {
@@ -269,6 +314,7 @@ impl FoundRun {
                 Err(error) => return Err(error.into()),
             }
         };
+        let lost = self.unreadable_rings();
         let decoder = decoder.filter(|decoder| decoder.summary().samples_kept > 0);
         let files = match decoder {
             Some(mut decoder) => {
@@ -280,6 +326,7 @@ impl FoundRun {
                     manifest.results_dir = std::path::absolute(dir)
                         .map_err(|source| FinishError::Write { path: dir.to_owned(), source })?;
                 }
+                manifest.warnings.extend(lost.iter().cloned());
                 let order = Order {
                     manifest: &mut manifest,
                     save: self.manifest.is_some(),
@@ -288,12 +335,16 @@ impl FoundRun {
                     recovered: true,
                     progress,
                 };
-                Some(order.carry_out()?)
+                let mut files = order.carry_out()?;
+                files.problems.extend(lost.iter().cloned());
+                Some(files)
             }
             // Killed before its first sample, or while it removed its rings behind the final files.
             None => None,
         };
-        dirs.iter().for_each(|dir| dir.remove(MANIFEST));
+        if lost.is_empty() {
+            dirs.iter().for_each(|dir| dir.remove(MANIFEST));
+        }
         Ok(files)
     }
 }
@@ -363,8 +414,8 @@ fn manifest_of(decoder: &Decoder) -> Manifest {
 }
 
 /// Whether a living process has this run directory.
-fn is_living(dir: &Path) -> bool {
-    matches!(RunDir::take(dir), Ok(Taken::Living))
+fn is_living(dir: impl AsRef<Path>) -> bool {
+    matches!(RunDir::take(dir.as_ref()), Ok(Taken::Living))
 }
 
 /// A ring whose recorder did not get to write its header: it has never held a sample. Anything

@@ -3,6 +3,7 @@
 //! far it is; when its disk stops, only this thread stops.
 
 use super::segments::file_name;
+use super::storage::check_free;
 use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
 use crate::ring::{self, Blocks, Segment, SlotState, allocate, punch};
 use crate::sync::{AtomicU64, Ordering};
@@ -247,6 +248,7 @@ impl Copier {
     }
 
     fn make_file(&self, number: u64, bytes: Bytes) -> io::Result<File> {
+        check_free(&self.settings.dir, bytes)?;
         allocate(&self.settings.dir.join(file_name(number)), bytes, Blocks::Reserved)
     }
 

@@ -15,7 +15,7 @@ mod tests;
 
 pub use clock::{Control, SystemClock};
 pub use mirror::MirrorSettings;
-pub use segments::{SegmentError, SegmentPlan};
+pub use segments::{SegmentError, SegmentPlan, file_name};
 pub use sleeper::{Probe, Started};
 
 use crate::source::SourceDef;
@@ -84,6 +84,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 pub struct SamplerEnd {
     /// The segments that still have samples to keep, oldest first.
     pub segments: Vec<Kept>,
+    /// Whether the mirror has everything.
+    pub mirror_complete: bool,
     /// What could not be had, in sentences.
     pub notes: Vec<String>,
 }
@@ -169,7 +171,8 @@ impl Sampler {
             },
         };
         let mirror = self.mirror.map(|mirror| mirror.finish(patience));
+        let mirror_complete = mirror.as_ref().is_some_and(|end| end.complete);
         notes.extend(mirror.and_then(|end| end.error));
-        SamplerEnd { segments, notes }
+        SamplerEnd { segments, mirror_complete, notes }
     }
 }

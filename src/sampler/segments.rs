@@ -3,7 +3,7 @@
 
 use super::clock::Clock;
 use super::mirror::MirrorFeed;
-use super::storage::{Medium, NotEnoughMemory, Storage};
+use super::storage::{Medium, NotEnoughMemory, Storage, check_memory};
 use super::take::SampleTaker;
 use crate::description::Description;
 use crate::ring::{
@@ -154,6 +154,7 @@ impl Segments {
             taker.record_words(),
             self.plan.max_samples + 1,
         )?;
+        check_memory(layout.file_bytes())?;
         if !self.prepare_mirror(layout.file_bytes()) {
             description.sampler.mirror = None;
             description.sampler.sync_interval_ns = None;

@@ -73,20 +73,8 @@ impl Storage {
     /// The kernel's, or that it would be more than half of what is free.
     pub fn file(path: &Path, bytes: Bytes) -> io::Result<Storage> {
         let dir = path.parent().unwrap_or(Path::new("."));
-        let free =
-            rustix::fs::statvfs(dir).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))?;
+        check_free(dir, bytes)?;
         let medium = Medium::of(dir);
-        let available = match medium {
-            Medium::SharedMemory => free.min(available_memory().0),
-            _ => free,
-        };
-        if bytes.0 > available / 2 {
-            let (need, free) = (megabytes(bytes.0), megabytes(available));
-            return Err(io::Error::new(
-                io::ErrorKind::StorageFull,
-                format!("{need} MB are more than half of the {free} MB that are free there"),
-            ));
-        }
         // tmpfs has every page when it says so; other file systems may only promise.
         let blocks = match medium {
             Medium::SharedMemory => Blocks::Reserved,
@@ -104,21 +92,46 @@ impl Storage {
     /// # Errors
     /// [`NotEnoughMemory`].
     pub fn private(bytes: Bytes) -> Result<Storage, NotEnoughMemory> {
-        let available = available_memory();
-        let refused =
-            NotEnoughMemory { need_mb: megabytes(bytes.0), available_mb: megabytes(available.0) };
-        if bytes.0 > available.0 / 2 {
-            return Err(refused);
-        }
+        check_memory(bytes)?;
         // A file without a name, so that what is not needed any more can be given back.
         let nameless = allocate_nameless(bytes)
             .and_then(|file| Ok((WordMap::of_file(&file, bytes)?, Some(file))));
         let (map, file) = match nameless {
             Ok(both) => both,
-            Err(_) => (WordMap::private(bytes).map_err(|_| refused)?, None),
+            Err(_) => {
+                (WordMap::private(bytes).map_err(|_| not_enough(bytes, available_memory()))?, None)
+            }
         };
         Ok(Storage { map, medium: Medium::PrivateMemory, file, path: None })
     }
+}
+
+/// Whether a ring of `bytes` is at most half of the memory that is available: wherever it lies, its
+/// pages are in memory as long as it is written.
+///
+/// # Errors
+/// [`NotEnoughMemory`].
+pub fn check_memory(bytes: Bytes) -> Result<(), NotEnoughMemory> {
+    let available = available_memory();
+    if bytes.0 > available.0 / 2 { Err(not_enough(bytes, available)) } else { Ok(()) }
+}
+
+/// Whether a file of `bytes` is at most half of what is free in `dir`.
+///
+/// # Errors
+/// The kernel's, and `StorageFull` with the sizes.
+pub fn check_free(dir: &Path, bytes: Bytes) -> io::Result<()> {
+    let free = rustix::fs::statvfs(dir).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))?;
+    if bytes.0 <= free / 2 {
+        return Ok(());
+    }
+    let (need, free) = (megabytes(bytes.0), megabytes(free));
+    let what = format!("{need} MB are more than half of the {free} MB that are free there");
+    Err(io::Error::new(io::ErrorKind::StorageFull, what))
+}
+
+fn not_enough(need: Bytes, available: Bytes) -> NotEnoughMemory {
+    NotEnoughMemory { need_mb: megabytes(need.0), available_mb: megabytes(available.0) }
 }
 
 /// Memory that can be had without swapping: `MemAvailable`, or what the cgroup still allows if
