@@ -20,9 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
-/// How long a stop waits for the mirror's disk.
-const MIRROR_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Why a recorder did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
@@ -268,7 +265,7 @@ impl Running {
     fn stop(self, settings: &RecorderBuilder) -> Recording {
         let Running { sampler, mut manifest, dirs, info, since } = self;
         let runtime = since.elapsed();
-        let end = sampler.stop(MIRROR_PATIENCE);
+        let end = sampler.stop();
         let notes = info.notes.into_iter().chain(end.notes.iter().cloned());
         manifest.warnings = notes.fold(Vec::new(), |mut notes, note| {
             if !notes.contains(&note) {

@@ -79,6 +79,10 @@ pub struct Sampler {
 /// How long a start waits for the first sample: making a ring of gigabytes takes seconds, a disk
 /// or a `/proc` that does not answer takes for ever.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a stop waits for the last sample: under SCHED_IDLE it may take seconds.
+const SAMPLER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a stop waits for the mirror's disk.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a sampler leaves.
 pub struct SamplerEnd {
@@ -148,20 +152,20 @@ impl Sampler {
         !self.thread.is_finished()
     }
 
-    /// Takes the last sample and ends the threads. Waits for each of them for at most `patience`:
-    /// a disk that does not answer must not hold up whoever recorded. Without an answer from the
-    /// sampler there are no segments; what it has written stays in its ring.
-    pub fn stop(self, patience: Duration) -> SamplerEnd {
+    /// Takes the last sample and ends the threads. Waits for each of them, but not for ever: a disk
+    /// that does not answer must not hold up whoever recorded. Without an answer from the sampler
+    /// there are no segments; what it has written stays in its ring.
+    pub fn stop(self) -> SamplerEnd {
         // First: a thread of SCHED_IDLE on busy CPUs may not see the stop for seconds.
         thread::hurry(self.thread_id);
         self.control.stop();
-        let LoopEnd { segments, mut notes } = match self.end.recv_timeout(patience) {
+        let LoopEnd { segments, mut notes } = match self.end.recv_timeout(SAMPLER_PATIENCE) {
             Ok(end) => end,
             Err(error) => LoopEnd {
                 segments: Vec::new(),
                 notes: vec![match error {
                     RecvTimeoutError::Timeout => format!(
-                        "the sampler has not ended after {patience:?}: the ring's disk or /proc \
+                        "the sampler has not ended after {SAMPLER_PATIENCE:?}: the ring's disk or /proc \
                          does not answer"
                     ),
                     RecvTimeoutError::Disconnected => {
@@ -170,7 +174,7 @@ impl Sampler {
                 }],
             },
         };
-        let mirror = self.mirror.map(|mirror| mirror.finish(patience));
+        let mirror = self.mirror.map(|mirror| mirror.finish(MIRROR_PATIENCE));
         let mirror_complete = mirror.as_ref().is_some_and(|end| end.complete);
         notes.extend(mirror.and_then(|end| end.error));
         SamplerEnd { segments, mirror_complete, notes }

@@ -6,7 +6,7 @@ use super::clock::{Clock, Control, SystemClock, Wake};
 use super::mirror::MirrorFeed;
 use super::segments::{Kept, SegmentError, Segments};
 use super::take::{Fit, Retake, SampleTaker};
-use super::thread::{InForce, apply, lock_process};
+use super::thread::{InForce, apply, lock_process, rehearse};
 use super::ticks::{Due, Ticks};
 use super::{SamplerSettings, SegmentPlan};
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RecordWriter};
@@ -152,7 +152,10 @@ impl<C: Clock> Sleeper<C> {
         control: Control,
         mirror: Option<MirrorFeed>,
     ) -> Result<(Self, Started), SegmentError> {
-        let thread = apply(&settings.thread);
+        // What will be in force is learnt on a thread that ends with it, and is applied to this one
+        // only when the ring is there: making it as SCHED_IDLE on busy CPUs takes half a minute,
+        // and there is no way back from there without privileges.
+        let thread = rehearse(settings.thread);
         let mut plan = settings.plan;
         let facts = &mut plan.description.sampler;
         facts.policy = thread.policy.name().to_owned();
@@ -168,6 +171,7 @@ impl<C: Clock> Sleeper<C> {
         if settings.lock_process {
             lock_process();
         }
+        apply(&settings.thread);
         let (wall_ns, monotonic_ns) = recorder.segments.start_ns();
         let ticks = Ticks::new(monotonic_ns, interval_ns);
         let mut sleeper = Sleeper { recorder, ticks, control };

@@ -86,6 +86,11 @@ pub struct InForce {
 pub fn apply(settings: &ThreadSettings) -> InForce {
     let mut notes = Vec::new();
     let cpu = pin(settings.cpu, &mut notes);
+    // The least there is: 0 would mean "the default".
+    if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
+        notes.push(format!("timer slack of 1 ns was refused: {error}"));
+    }
+    let timer_slack_ns = rustix::thread::current_timer_slack().unwrap_or(0);
     let policy = match set_policy(settings.policy) {
         Ok(()) => settings.policy,
         Err(error) => {
@@ -100,12 +105,20 @@ pub fn apply(settings: &ThreadSettings) -> InForce {
         notes.push(format!("nice value {nice} was refused: {error}; below 0 needs CAP_SYS_NICE"));
     }
     let nice = rustix::process::getpriority_process(None).unwrap_or(0);
-    // The least there is: 0 would mean "the default".
-    if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
-        notes.push(format!("timer slack of 1 ns was refused: {error}"));
-    }
-    let timer_slack_ns = rustix::thread::current_timer_slack().unwrap_or(0);
     InForce { policy, nice, cpu, timer_slack_ns, notes }
+}
+
+/// What [`apply`] would come to on the calling thread, which is left as it is.
+pub fn rehearse(settings: ThreadSettings) -> InForce {
+    let rehearsal = std::thread::Builder::new().spawn(move || apply(&settings));
+    let in_force = rehearsal.ok().and_then(|thread| thread.join().ok());
+    in_force.unwrap_or_else(|| InForce {
+        policy: current_policy(),
+        nice: rustix::process::getpriority_process(None).unwrap_or(0),
+        cpu: None,
+        timer_slack_ns: rustix::thread::current_timer_slack().unwrap_or(0),
+        notes: vec!["the thread could not be set up: there can be no more threads".to_owned()],
+    })
 }
 
 /// Lifts thread `thread` of this process out of a low priority, as far as that is permitted: what
