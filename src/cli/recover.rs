@@ -6,10 +6,16 @@ use super::decode::store;
 use super::term::{self, Progress, Volume};
 use ringstat::{FoundRun, LocateError, Located, RunState, Store};
 use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// How long a killed recorder may take to be gone.
+const DYING: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub fn main(args: &RecoverArgs) -> u8 {
     let store = store(&args.places);
-    let runs = match wanted(&store, &args.runs) {
+    let patience = if args.list { Duration::ZERO } else { DYING };
+    let runs = match settled(&store, &args.runs, patience) {
         Ok(runs) => runs,
         Err(error) => {
             term::error(error);
@@ -45,6 +51,24 @@ pub fn main(args: &RecoverArgs) -> u8 {
         Volume::Normal.say("no run owes any files");
     }
     status
+}
+
+/// The runs that are wanted. A recorder that was killed just now holds its locks until the kernel has
+/// taken its memory apart: a run that seems to live is looked at again for a moment.
+fn settled(
+    store: &Store,
+    names: &[String],
+    patience: Duration,
+) -> Result<Vec<FoundRun>, LocateError> {
+    let since = Instant::now();
+    loop {
+        let runs = wanted(store, names)?;
+        let lives = runs.iter().any(|run| run.state == RunState::Recording);
+        if !lives || since.elapsed() >= patience {
+            return Ok(runs);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn wanted(store: &Store, names: &[String]) -> Result<Vec<FoundRun>, LocateError> {
