@@ -21,7 +21,7 @@ const USAGE: u8 = 2;
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    signals::survive_file_limits();
+    signals::survive_inheritance();
     let status = match Cli::parse().command {
         Command::Run(args) => run::main(&args),
         Command::Record(args) => record::main(&args),

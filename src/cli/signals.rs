@@ -2,6 +2,7 @@
 //! as well, or a process that meant ringstat alone.
 
 use super::term;
+use signal_hook::consts::SIGCHLD;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -50,9 +51,11 @@ pub fn leave(status: u8) -> ! {
 
 /// A file that may not grow further (`RLIMIT_FSIZE`) is an error to be told, not a signal that
 /// kills. A handler and not "ignore", which the command would inherit.
-pub fn survive_file_limits() {
+pub fn survive_inheritance() {
     // Without it such a write ends ringstat, as it would have without this call.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    // A parent that ignores SIGCHLD hands that down, and the kernel would keep no exit status.
+    let _ = signal_hook::flag::register(SIGCHLD, Arc::default());
 }
 
 /// The terminal's signals come from the kernel, and go to the whole foreground process group, the

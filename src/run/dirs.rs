@@ -1,7 +1,7 @@
 //! The directories of runs: where they are by default, how one is made so that nobody else can
 //! put anything in its way, and the lock that tells a living run from a dead one. No contents.
 
-use super::patience::{PATIENCE, within};
+use super::patience::{PATIENCE, within, within_or};
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -113,11 +113,7 @@ impl RunDir {
     /// # Errors
     /// [`DirError`], `TimedOut` among them.
     pub fn create_patiently(base: &Path, run_id: Uuid) -> Result<RunDir, DirError> {
-        let owned = base.to_owned();
-        within(PATIENCE, move || RunDir::create(&owned, run_id)).unwrap_or_else(|| {
-            let source = io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
-            Err(DirError::Create { path: base.to_owned(), source })
-        })
+        patiently(base, move |base| RunDir::create(base, run_id))
     }
 
     /// Takes an existing directory, if no living process has it.
@@ -138,26 +134,64 @@ impl RunDir {
         &self.path
     }
 
+    /// As [`create`](Self::create), below one of the default directories.
+    ///
+    /// # Errors
+    /// [`DirError`].
+    pub fn create_private(base: &Path, run_id: Uuid) -> Result<RunDir, DirError> {
+        private_base(base)?;
+        RunDir::create(base, run_id)
+    }
+
+    /// As [`create_private`](Self::create_private), on a disk that may not answer.
+    ///
+    /// # Errors
+    /// [`DirError`], `TimedOut` among them.
+    pub fn create_private_patiently(base: &Path, run_id: Uuid) -> Result<RunDir, DirError> {
+        patiently(base, move |base| RunDir::create_private(base, run_id))
+    }
+
     /// As [`remove`](Self::remove), on a disk that may not answer; whether it did.
-    pub fn remove_patiently(self, manifest: &'static str) -> bool {
-        within(PATIENCE, move || self.remove(manifest)).is_some()
+    pub fn remove_soon(&self, manifest: &'static str) -> bool {
+        let path = self.path.clone();
+        within(PATIENCE, move || remove(&path, manifest)).is_some()
     }
 
     /// Removes it with all that ringstat has put there, the manifest last: as long as anything is
     /// left, the manifest says what. Other files stay, and the directory with them.
     pub fn remove(&self, manifest: &str) {
-        let Ok(entries) = fs::read_dir(&self.path) else { return };
-        let own = |name: &str| {
-            name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest)
-        };
-        for entry in entries.flatten() {
-            if entry.file_name().to_str().is_some_and(own) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        let _ = fs::remove_file(self.path.join(manifest));
-        let _ = fs::remove_dir(&self.path);
+        remove(&self.path, manifest);
     }
+}
+
+fn remove(dir: &Path, manifest: &str) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let own =
+        |name: &str| name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest);
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(own) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let _ = fs::remove_file(dir.join(manifest));
+    let _ = fs::remove_dir(dir);
+}
+
+/// Makes a directory on a disk that may not answer. One that is made too late is removed again.
+fn patiently(
+    base: &Path,
+    make: impl FnOnce(&Path) -> Result<RunDir, DirError> + Send + 'static,
+) -> Result<RunDir, DirError> {
+    let owned = base.to_owned();
+    let unwanted = |made: Result<RunDir, DirError>| {
+        if let Ok(dir) = made {
+            let _ = fs::remove_dir(dir.path());
+        }
+    };
+    within_or(PATIENCE, move || make(&owned), unwanted).unwrap_or_else(|| {
+        let source = io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
+        Err(DirError::Create { path: base.to_owned(), source })
+    })
 }
 
 #[cfg(all(test, not(loom)))]

@@ -111,10 +111,17 @@ impl Order<'_> {
     }
 
     /// The date and time in the name of a time series that an earlier attempt has finished.
+    ///
+    /// A manifest that could not be renewed does not say it; then the names that would be tried are
+    /// looked through, as long as they are taken.
     fn already_there(&self, dir: &Path) -> Option<String> {
-        let datetime = self.manifest.final_datetime.clone()?;
-        let path = dir.join(self.file_name(&datetime, "timeseries"));
-        contains(&path, self.manifest.run_id.to_string().as_bytes()).then_some(datetime)
+        let run_id = self.manifest.run_id.to_string();
+        let path = |datetime: &str| dir.join(self.file_name(datetime, "timeseries"));
+        let is_ours = |datetime: &String| contains(&path(datetime), run_id.as_bytes());
+        let tried = (0..MAX_BUMPS).map(|bump| bumped(&self.manifest.datetime, bump));
+        let taken =
+            tried.take_while(|datetime| self.recovered && self.save && exists(&path(datetime)));
+        self.manifest.final_datetime.clone().into_iter().chain(taken).find(is_ours)
     }
 
     fn file_name(&self, datetime: &str, what: &str) -> String {

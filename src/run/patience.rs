@@ -11,10 +11,23 @@ pub(super) fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
+    within_or(patience, work, drop)
+}
+
+/// As [`within`]; `unwanted` gets what comes too late.
+pub(super) fn within_or<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+    unwanted: impl FnOnce(T) + Send + 'static,
+) -> Option<T> {
     let (outbox, inbox) = crossbeam::channel::bounded(1);
     std::thread::Builder::new()
         .name("rs-disk".to_owned())
-        .spawn(move || outbox.send(work()))
+        .spawn(move || {
+            if let Err(late) = outbox.send(work()) {
+                unwanted(late.into_inner());
+            }
+        })
         .ok()?;
     inbox.recv_timeout(patience).ok()
 }

@@ -247,7 +247,11 @@ impl Running {
             mirror,
         });
         let (sampler, started) = started.inspect_err(|_| {
-            dirs.iter().for_each(|dir| dir.remove(super::MANIFEST));
+            // Without waiting: what does not answer may be just this disk. A lock goes with its
+            // process, and `recover` removes what never had a sample.
+            for dir in &dirs {
+                dir.remove_soon(super::MANIFEST);
+            }
         })?;
         let Started { wall_ns, thread, notes: more, .. } = started;
         notes.extend(more);
@@ -293,9 +297,7 @@ fn mirror_dir(settings: &RecorderBuilder, run_id: Uuid) -> Result<Option<RunDir>
         MirrorChoice::None => Ok(None),
         MirrorChoice::Below(base) => RunDir::create_patiently(base, run_id).map(Some),
         MirrorChoice::Default => {
-            let base = default_mirror_base();
-            private_base(&base)?;
-            RunDir::create_patiently(&base, run_id).map(Some)
+            RunDir::create_private_patiently(&default_mirror_base(), run_id).map(Some)
         }
     }
 }

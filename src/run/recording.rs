@@ -51,7 +51,7 @@ impl Settled {
     fn remove_dirs(&mut self) {
         // A disk that does not answer keeps its directory; `recover` sees that nothing is owed.
         self.dirs.drain(..).for_each(|dir| {
-            dir.remove_patiently(MANIFEST);
+            dir.remove_soon(MANIFEST);
         });
     }
 }
@@ -59,7 +59,11 @@ impl Settled {
 impl Inner {
     /// Copies the rings to a run directory of their own below `base`.
     fn save_below(&self, base: &Path) -> Result<RunDir, Box<dyn std::error::Error>> {
-        let dir = RunDir::create(base, self.run_id)?;
+        let dir = if base == std::env::temp_dir() {
+            RunDir::create(base, self.run_id)?
+        } else {
+            RunDir::create_private(base, self.run_id)?
+        };
         let copied = self.segments.iter().try_for_each(|kept| {
             let number = kept.segment.header().segment;
             let file = File::options()

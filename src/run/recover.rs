@@ -234,6 +234,11 @@ impl FoundRun {
     fn open_each(&self) -> (Vec<Ring>, Vec<(PathBuf, DecodeError)>) {
         let (mut rings, mut refused) = (Vec::new(), Vec::new());
         for path in &self.rings {
+            // Of a living run the ring has all that its mirror has, and copies cost memory.
+            let is_there = |ring: &Ring| ring.path().file_name() == path.file_name();
+            if self.state == RunState::Recording && rings.iter().any(is_there) {
+                continue;
+            }
             let ring = match self.state {
                 RunState::Recording => snapshot(path),
                 RunState::Owing | RunState::Kept => Ring::open(path).map_err(DecodeError::from),
@@ -293,8 +298,10 @@ impl FoundRun {
         }
         // What was read before the locks may be what somebody else has changed meanwhile.
         match FoundRun::found(self.run_id, self.dirs.clone()) {
-            Some(run) => run.recover_locked(locks, results_dir, progress),
-            None => Ok(None),
+            Some(run) if run.state == RunState::Owing => {
+                run.recover_locked(locks, results_dir, progress)
+            }
+            _ => Ok(None),
         }
     }
 

@@ -171,8 +171,7 @@ impl Copier {
         loop {
             match inbox.recv_deadline(next_copy) {
                 Ok(Message::Prepare(number, bytes, reply)) => {
-                    let made = self.make_file(number, bytes);
-                    let _ = reply.send(made.map(|file| self.prepared = Some((number, file))));
+                    self.prepare(number, bytes, &reply);
                     continue;
                 }
                 Ok(Message::Segment(segment, is_private)) => {
@@ -189,7 +188,8 @@ impl Copier {
                     self.begin_waiting();
                     self.copy_all();
                     self.sync_all();
-                    self.end.complete = self.end.error.is_none();
+                    let all_there = self.waiting.is_empty() && !self.copies.is_empty();
+                    self.end.complete = all_there && self.end.error.is_none();
                     return self.end;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -213,13 +213,35 @@ impl Copier {
         }
     }
 
-    /// Makes the files of segments that have none yet, oldest first.
+    /// Makes the first file before the run. Nobody keeps it who has given up waiting for it.
+    fn prepare(&mut self, number: u64, bytes: Bytes, reply: &Sender<io::Result<()>>) {
+        match self.make_file(number, bytes) {
+            Ok(file) if reply.send(Ok(())).is_ok() => self.prepared = Some((number, file)),
+            Ok(_) => {
+                let _ = std::fs::remove_file(self.settings.dir.join(file_name(number)));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Makes the files of segments that have none yet, oldest first. Those that are not wanted any
+    /// more are not waited with.
     fn begin_waiting(&mut self) {
+        let newest = self.waiting.back().map_or(0, |segment| segment.header().first_seq.0);
+        let oldest_wanted = newest.saturating_sub(self.settings.max_samples);
+        while self.waiting.get(1).is_some_and(|next| next.header().first_seq.0 <= oldest_wanted) {
+            self.waiting.pop_front();
+        }
         while let Some(segment) = self.waiting.front().cloned() {
             self.drop_superseded(segment.header().first_seq);
             match self.begin(segment) {
-                Ok(copy) => {
+                Ok(mut copy) => {
                     self.trim_last(copy.next);
+                    // Now: the one behind it in the queue may be the last that is copied later.
+                    let copied = copy.copy_records();
+                    self.note(copied);
                     self.copies.push(copy);
                     self.waiting.pop_front();
                 }
