@@ -1,9 +1,9 @@
 //! The sampler as a whole, on fake `/proc` trees and a clock that the test drives: which samples
 //! are taken, and that nothing is lost or misattributed whatever becomes of the host.
 
-use super::SamplerSettings;
 mod changes;
 
+use super::SamplerSettings;
 use super::clock::{Clock, Control, Wake};
 use super::mirror::{Mirror, MirrorSettings};
 use super::segments::{Kept, SegmentPlan, file_name};
