@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Why rings cannot be decoded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// One of them cannot be read.
     #[error(transparent)]

@@ -67,6 +67,7 @@ pub struct Header {
 
 /// Why some words are not a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadHeader {
     /// The file begins with zeros: its recorder has not come to write the header, or it was lost.
     #[error("it has no header; no sample was recorded in it, or its disk has lost it")]

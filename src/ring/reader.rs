@@ -87,6 +87,7 @@ impl ReadAt for Arc<Segment> {
 
 /// Why a ring could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RingError {
     /// The file system refused.
     #[error("cannot read the ring {}: {source}", path.display())]

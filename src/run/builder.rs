@@ -27,6 +27,7 @@ pub const DEFAULT_THREAD: ThreadSettings =
 
 /// A value that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// Too short or too long.
     #[error("an interval of {found:?} is not possible; choose one from 1ms to 24h")]

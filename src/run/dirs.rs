@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 /// Why there is no directory for a run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DirError {
     /// Somebody else's, or open to others, in a place that everybody can write to.
     #[error(

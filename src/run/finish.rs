@@ -35,6 +35,7 @@ pub struct FinalFiles {
 
 /// Why the final files could not be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FinishError {
     /// A file of ours.
     #[error("cannot write {}: {source}", path.display())]

@@ -16,12 +16,14 @@ use crate::sampler::{
 use crate::schema::Schema;
 use crate::source::SourceDef;
 use chrono::Local;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
 /// Why a recorder did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecorderError {
     /// It records.
     #[error("the recorder is already started")]
@@ -192,6 +194,15 @@ impl Recorder {
     /// Where the final files will go; absolute.
     pub fn results_dir(&self) -> &Path {
         &self.settings.results_dir
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder")
+            .field("settings", &self.settings)
+            .field("is_running", &self.is_running())
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::decode::{DecodeError, Decoder, HostSummary, TimeSeriesData};
 use crate::ring::{Ring, RingError};
 use crate::sampler::{Kept, SamplerEnd, file_name};
 use crate::sync::Ordering;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -230,6 +231,15 @@ impl Recording {
     fn settled<T>(&self, with: impl FnOnce(&mut Settled) -> T) -> T {
         // Everything in it is valid at any moment: a panic elsewhere spoils nothing.
         with(&mut self.inner.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording")
+            .field("run_id", &self.inner.run_id)
+            .field("runtime", &self.inner.runtime)
+            .finish_non_exhaustive()
     }
 }
 

@@ -54,6 +54,7 @@ impl Default for Store {
 
 /// Why what the user named could not be found.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LocateError {
     /// Nothing of that name.
     #[error(

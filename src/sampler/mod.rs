@@ -49,6 +49,7 @@ pub struct SamplerSettings {
 
 /// Why nothing is recorded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SamplerError {
     /// There can be no thread.
     #[error("cannot start the sampler's thread: {0}")]

@@ -66,6 +66,7 @@ impl SegmentPlan {
 
 /// Why there is no new segment.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SegmentError {
     /// Memory.
     #[error(transparent)]
