@@ -191,6 +191,27 @@ fn results_that_find_no_room_stay_in_the_ring_and_are_recovered() {
 }
 
 #[test]
+fn samples_in_private_memory_are_saved_when_the_results_find_no_room() {
+    with_own_mounts("small tmpfs for everything", || {
+        let world = World::new();
+        // Too small for a ring of 100 slots, but not for the two samples that are taken.
+        let _rings = Tmpfs::over(&world.rings(), "size=700k");
+        let _mirrors = Tmpfs::over(&world.mirrors(), "size=16k");
+        let results = Tmpfs::over(&world.results(), "size=1m");
+        let ran = world.run_sh(&[], &format!("{FILL}; exit 4")).ends_with(4);
+        let ran = ran.says(&["private memory", "No space left", "safe in"]);
+        let dir = world.run_dir(&world.rings());
+        let ran = ran.says(&[dir.to_str().unwrap()]);
+        fs::remove_file(world.results().join("fill")).unwrap();
+        take_the_advice(&world, &ran).has_status(0);
+        assert_eq!(world.files().samples().len(), 2);
+        assert_eq!(world.files().metadata["exit_status"].int(), 4);
+        world.assert_no_rings();
+        drop(results);
+    });
+}
+
+#[test]
 fn the_advice_that_is_given_is_right() {
     with_own_mounts("a small tmpfs for the results", || {
         let world = World::new();

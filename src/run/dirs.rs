@@ -92,8 +92,7 @@ pub enum Taken {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run below `base`, which is made too unless it must be private
-    /// and exists.
+    /// Makes the directory of a new run below `base`, which is made too if need be.
     ///
     /// # Errors
     /// [`DirError`]; also if the directory is there already.

@@ -2,7 +2,7 @@
 //! manifest and sets the sampler going.
 
 use super::builder::{MirrorChoice, RecorderBuilder, ns};
-use super::dirs::{DirError, RunDir, default_mirror_base, default_ring_base, private_base};
+use super::dirs::{DirError, RunDir, default_mirror_base, default_ring_base};
 use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{DATETIME, Ended, Manifest};
 use super::recording::Recording;
@@ -220,27 +220,23 @@ impl Running {
     ) -> Result<Running, RecorderError> {
         let run_id = Uuid::now_v7();
         let mut notes = Vec::new();
+        let mirror = mirror_dir(settings, run_id).unwrap_or_else(|error| {
+            notes.push(format!("no mirror: {error}. A crash of the host loses the samples"));
+            None
+        });
         let ring = ring_dir(settings, run_id)
             .map_err(|error| {
+                let meanwhile = match mirror {
+                    Some(_) => {
+                        "and copied to the mirror every second: a crash loses what came since"
+                    }
+                    None => "alone: a crash loses them all",
+                };
                 notes.push(format!(
-                    "no ring in shared memory: {error}. Samples are kept in private memory and \
-                     copied to the mirror every second: a crash loses what came since"
+                    "no ring: {error}. Samples are kept in private memory {meanwhile}"
                 ));
             })
             .ok();
-        let mirror = match mirror_dir(settings, run_id) {
-            Ok(mirror) => mirror,
-            Err(error) => {
-                notes.push(match ring {
-                    Some(_) => format!("no mirror: {error}. A crash of the host loses the samples"),
-                    None => format!(
-                        "no mirror either: {error}. Samples are kept in private memory alone: a \
-                         crash loses them all"
-                    ),
-                });
-                None
-            }
-        };
         let path = |dir: &Option<RunDir>| dir.as_ref().map(|dir| dir.path().to_owned());
         let (ring_path, mirror_path) = (path(&ring), path(&mirror));
         let manifest = manifest(settings, run_id, ring_path.clone(), mirror_path.clone());
@@ -295,11 +291,7 @@ impl Running {
 fn ring_dir(settings: &RecorderBuilder, run_id: Uuid) -> Result<RunDir, DirError> {
     match &settings.ring_base {
         Some(base) => RunDir::create(base, run_id),
-        None => {
-            let base = default_ring_base();
-            private_base(&base)?;
-            RunDir::create(&base, run_id)
-        }
+        None => RunDir::create_private(&default_ring_base(), run_id),
     }
 }
 

@@ -10,9 +10,8 @@ use crate::ring::{Ring, RingError};
 use crate::sampler::{Kept, SamplerEnd, file_name};
 use crate::sync::Ordering;
 use std::fmt;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,34 +57,53 @@ impl Settled {
 }
 
 impl Inner {
-    /// Copies the rings to a run directory of their own below `base`.
-    fn save_below(&self, base: &Path) -> Result<RunDir, Box<dyn std::error::Error>> {
-        let dir = if base == std::env::temp_dir() {
-            RunDir::create(base, self.run_id)?
-        } else {
-            RunDir::create_private(base, self.run_id)?
-        };
-        let copied = self.segments.iter().try_for_each(|kept| {
-            let number = kept.segment.header().segment;
-            let file = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(dir.path().join(file_name(number)))?;
+    /// Copies the rings to a run's directory, each under its name only when it is whole.
+    fn save_into(&self, dir: &Path) -> io::Result<()> {
+        for kept in &self.segments {
+            let mut file = tempfile::Builder::new().prefix(MANIFEST).tempfile_in(dir)?;
             let words = kept.segment.words();
-            let mut out = BufWriter::new(file);
-            for word in words {
-                out.write_all(&word.load(Ordering::Relaxed).to_ne_bytes())?;
+            file.as_file().set_len(size_of_val(words) as u64)?;
+            for (index, chunk) in words.chunks(SAVED_WORDS).enumerate() {
+                let plain: Vec<u64> =
+                    chunk.iter().map(|word| word.load(Ordering::Relaxed)).collect();
+                // What was never written takes no room.
+                if plain.iter().any(|word| *word != 0) {
+                    let offset = (index * SAVED_WORDS * size_of::<u64>()) as u64;
+                    file.as_file().write_all_at(bytemuck::cast_slice(&plain), offset)?;
+                }
             }
-            out.into_inner()?.sync_all()
-        });
-        if let Err(error) = copied {
-            dir.remove(MANIFEST);
-            return Err(error.into());
+            file.as_file_mut().sync_all()?;
+            let name = file_name(kept.segment.header().segment);
+            file.persist(dir.join(name)).map_err(|error| error.error)?;
         }
-        Ok(dir)
+        Ok(())
+    }
+
+    /// A directory of this run that has the rings now: the one for its ring, if there is one and it
+    /// has room for what was really written, or a new one. Not the mirror's: its disk has refused.
+    fn save_somewhere(&self, own: Option<&Path>, dirs: &mut Vec<RunDir>) -> Option<PathBuf> {
+        if let Some(own) = own.filter(|own| self.save_into(own).is_ok()) {
+            return Some(own.to_owned());
+        }
+        let places = [
+            RunDir::create_private(&default_ring_base(), self.run_id),
+            RunDir::create_private_patiently(&default_mirror_base(), self.run_id),
+            RunDir::create(&std::env::temp_dir(), self.run_id),
+        ];
+        for dir in places.into_iter().flatten() {
+            if self.save_into(dir.path()).is_ok() {
+                let path = dir.path().to_owned();
+                dirs.push(dir);
+                return Some(path);
+            }
+            dir.remove(MANIFEST);
+        }
+        None
     }
 }
+
+/// Words that are copied at a time.
+const SAVED_WORDS: usize = 8 << 10;
 
 /// Whether a directory has a ring file.
 fn has_ring(dir: &Path) -> bool {
@@ -142,15 +160,15 @@ impl Recording {
             if !is_private || self.inner.mirror_complete || settled.files.is_some() {
                 return settled.dirs_with_rings();
             }
-            for base in [default_ring_base(), default_mirror_base(), std::env::temp_dir()] {
-                if let Ok(dir) = self.inner.save_below(&base) {
-                    settled.manifest.ring_dir = Some(dir.path().to_owned());
-                    settled.dirs.insert(0, dir);
-                    let _ = settled.manifest.save();
-                    break;
-                }
-            }
-            settled.dirs_with_rings()
+            let Settled { manifest, dirs, .. } = settled;
+            let own = manifest.ring_dir.as_deref();
+            let Some(saved) = self.inner.save_somewhere(own, dirs) else { return Vec::new() };
+            // The other directories have nothing whole, and would only mislead `recover`.
+            dirs.retain(|dir| dir.path() == saved || !dir.remove_soon(MANIFEST));
+            manifest.mirror_dir = None;
+            manifest.ring_dir = Some(saved.clone());
+            let _ = manifest.save();
+            vec![saved]
         })
     }
 

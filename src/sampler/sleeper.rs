@@ -162,7 +162,7 @@ impl<C: Clock> Sleeper<C> {
         facts.nice = thread.nice;
         facts.cpu = thread.cpu;
         facts.timer_slack_ns = thread.timer_slack_ns;
-        facts.notes.clone_from(&thread.notes);
+        facts.notes.extend(thread.notes.iter().cloned());
         let interval_ns = plan.interval_ns;
         let taker = SampleTaker::new(&settings.sources, &settings.procfs);
         // Before the ring is made, for its header to say so, and again for what that adds.
