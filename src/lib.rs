@@ -52,9 +52,9 @@ mod units;
 
 pub use decode::metadata;
 pub use decode::{
-    Collection, Cost, Counter, DecodeError, Decoder, DiskStats, Gap, HostSummary, InstanceSummary,
-    Layout, LoadAvg, NetDev, RunSummary, SamplerSummary, Spread, TimeSeriesData, TimeSeriesSample,
-    Written, snapshot,
+    Collection, Cost, Counter, DecodeError, Decoder, DiskStats, FORMATS, Format, Gap, HostSummary,
+    InstanceSummary, JSON, JSON_COMPACT, LoadAvg, NetDev, RunSummary, SamplerSummary, Spread,
+    TimeSeriesData, TimeSeriesSample, Written, snapshot,
 };
 pub use description::{Description, RunFacts, SamplerFacts, SystemFacts};
 pub use fault::{Fault, MAX_NAME_BYTES, Reason};

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests
 
 use ringstat::ring::Ring;
-use ringstat::{Decoder, Layout};
+use ringstat::{Decoder, JSON};
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {
@@ -15,7 +15,7 @@ fn version_1_decodes_to_what_it_always_has() {
     let ring = Ring::open(&golden("v1.ring")).unwrap();
     let mut decoder = Decoder::new(vec![ring]).unwrap();
     let mut json = Vec::new();
-    decoder.write_json(Layout::Indented, &mut json, &mut |_, _| {}).unwrap();
+    decoder.write(&JSON, &mut json, &mut |_, _| {}).unwrap();
     let json = String::from_utf8(json).unwrap();
     // The one thing that is allowed to change: who decoded it.
     let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));

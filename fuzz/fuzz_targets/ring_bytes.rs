@@ -11,7 +11,8 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use ringstat::fuzzing::{RecordView, RowHead};
 use ringstat::ring::{Ring, SlotState};
 use ringstat::{
-    DecodeError, Decoder, Description, Layout, Schema, Shape, Slot, SourceSchema, TimeSeriesData,
+    DecodeError, Decoder, Description, JSON, JSON_COMPACT, Schema, Shape, Slot, SourceSchema,
+    TimeSeriesData,
 };
 use ringstat_fuzz::json::Unambiguous;
 use ringstat_fuzz::rings::{TEXTS, mutate, source_schema};
@@ -91,10 +92,10 @@ fn is_recorded(schema: &Schema) -> bool {
 fn check_output(mut decoder: Decoder, is_recorders: bool) {
     let kept = decoder.summary().samples_kept;
     let outline = decoder.outline();
-    let [indented, compact] = [Layout::Indented, Layout::Compact].map(|layout| {
+    let [indented, compact] = [&JSON, &JSON_COMPACT].map(|format| {
         let mut json = Vec::new();
         let mut heard = 0;
-        let written = decoder.write_json(layout, &mut json, &mut |done, of| {
+        let written = decoder.write(format, &mut json, &mut |done, of| {
             heard += 1;
             assert!(done == heard && of == kept, "{done} of {of}");
         });

@@ -1,8 +1,9 @@
 //! The command line: what may be said and how it is understood. Values are parsed here and
 //! checked by the library; nothing is touched.
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use ringstat::{CpuChoice, Policy, Recorder, RecorderBuilder, ThreadSettings};
+use ringstat::{CpuChoice, FORMATS, Format, Policy, Recorder, RecorderBuilder, ThreadSettings};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,8 +91,8 @@ pub struct Options {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub results_dir: PathBuf,
     /// Form of the time series
-    #[arg(long, value_name = "FORM", default_value = "json")]
-    pub format: Format,
+    #[arg(long, value_name = "FORM", value_parser = formats(), default_value = "json")]
+    pub format: &'static Format,
     /// Put timeseries_data into this metadata file, which the benchmark writes itself, instead of
     /// writing one
     #[arg(long, value_name = "FILE")]
@@ -151,8 +152,8 @@ pub struct DecodeArgs {
     #[arg(short, long, value_name = "DIR|-", default_value = ".")]
     pub output: String,
     /// Form of the time series
-    #[arg(long, value_name = "FORM", default_value = "json")]
-    pub format: Format,
+    #[arg(long, value_name = "FORM", value_parser = formats(), default_value = "json")]
+    pub format: &'static Format,
     /// Put timeseries_data into this metadata file instead of writing one
     #[arg(long, value_name = "FILE")]
     pub merge_metadata: Option<PathBuf>,
@@ -199,14 +200,6 @@ pub struct Places {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Indented by two spaces
-    Json,
-    /// Without white space
-    JsonCompact,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PolicyName {
     /// Runs only when nothing else wants the CPU
     Idle,
@@ -234,7 +227,7 @@ impl Options {
         let mut builder = Recorder::builder()
             .interval(self.interval)
             .results_dir(&self.results_dir)
-            .compact(self.format == Format::JsonCompact)
+            .format(self.format)
             .sync_interval(self.sync_interval)
             .thread(thread)
             .procfs(&self.procfs)
@@ -283,6 +276,12 @@ fn time(text: &str) -> Result<Duration, String> {
     }
     // What is too long for its purpose is refused where that is known; no clock counts further.
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+/// The names in the table of formats.
+fn formats() -> impl TypedValueParser<Value = &'static Format> {
+    let names = FORMATS.map(|format| PossibleValue::new(format.name).help(format.help));
+    PossibleValuesParser::new(names).map(|name| Format::find(&name).unwrap_or_default())
 }
 
 fn samples(text: &str) -> Result<u64, String> {

@@ -1,11 +1,11 @@
 //! `ringstat decode`: rings to files or to standard output.
 
-use super::args::{DecodeArgs, Format, Places};
+use super::args::{DecodeArgs, Places};
 use super::term::{self, Progress, Volume};
 use super::{FAILED, USAGE};
 use ringstat::ring::Ring;
 use ringstat::{
-    DecodeError, Decoder, Layout, LocateError, Located, Manifest, Store, write_decoded,
+    DecodeError, Decoder, Format, LocateError, Located, Manifest, Store, write_decoded,
 };
 use std::io::{self, Write};
 use std::path::Path;
@@ -85,18 +85,10 @@ fn decode(args: &DecodeArgs, group: Group) -> Result<(), Box<dyn std::error::Err
     let mut progress = Progress::new("writing samples", volume);
     let mut advance = |done, total| progress.set(done, total);
     if args.output == "-" {
-        let layout = match args.format {
-            Format::Json => Layout::Indented,
-            Format::JsonCompact => Layout::Compact,
-        };
-        return to_stdout(&mut decoder, layout, &mut advance).map_err(Into::into);
+        return to_stdout(&mut decoder, args.format, &mut advance).map_err(Into::into);
     }
     let change = |manifest: &mut Manifest| {
-        manifest.format = match args.format {
-            Format::Json => "json",
-            Format::JsonCompact => "json-compact",
-        }
-        .to_owned();
+        manifest.format = args.format.name.to_owned();
         manifest.merge_metadata.clone_from(&args.merge_metadata);
     };
     let dir = Path::new(&args.output);
@@ -108,12 +100,12 @@ fn decode(args: &DecodeArgs, group: Group) -> Result<(), Box<dyn std::error::Err
 
 fn to_stdout(
     decoder: &mut Decoder,
-    layout: Layout,
+    format: &Format,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), DecodeError> {
     let mut out = io::stdout().lock();
     let result = decoder
-        .write_json(layout, &mut out, progress)
+        .write(format, &mut out, progress)
         .and_then(|_| writeln!(out).and_then(|()| out.flush()).map_err(DecodeError::Write));
     match result {
         // Whoever read it has seen enough.

@@ -2,6 +2,7 @@
 //! beyond the format. Key order and number forms are those of the published format.
 
 use super::facts::RunSummary;
+use super::format::Format;
 use super::rings::{DecodeError, Rings};
 use super::sample::{SampleView, timestamp};
 use super::survey::Survey;
@@ -10,15 +11,23 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io::{self, BufWriter, Write};
 
-/// How JSON is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Layout {
-    /// Indented by two spaces, as the reference writes it.
-    #[default]
-    Indented,
-    /// Without any white space.
-    Compact,
-}
+/// Indented by two spaces, as the reference writes it.
+pub static JSON: Format = Format {
+    name: "json",
+    help: "Indented by two spaces",
+    extension: "json",
+    write: |rings, survey, out, progress| {
+        write(PrettyFormatter::with_indent(b"  "), rings, survey, out, progress)
+    },
+};
+
+/// Without any white space.
+pub static JSON_COMPACT: Format = Format {
+    name: "json-compact",
+    help: "Without white space",
+    extension: "json",
+    write: |rings, survey, out, progress| write(CompactFormatter, rings, survey, out, progress),
+};
 
 /// What a written file says of itself, for metadata and messages.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,28 +87,15 @@ pub(super) fn outline(rings: &Rings, survey: &Survey) -> Written {
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Writes the time series of `rings`, which must not change meanwhile, and tells `progress` how
-/// many samples are done and how many there are.
-///
-/// # Errors
-/// [`DecodeError`]; what was written until then is not a whole file.
-pub fn write(
+fn write(
+    formatter: impl Formatter + Clone,
     rings: &mut Rings,
     survey: &Survey,
-    layout: Layout,
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Written, DecodeError> {
     let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-    match layout {
-        Layout::Indented => {
-            let formatter = PrettyFormatter::with_indent(b"  ");
-            Writer { out, formatter }.file(rings, survey, progress)
-        }
-        Layout::Compact => {
-            Writer { out, formatter: CompactFormatter }.file(rings, survey, progress)
-        }
-    }
+    Writer { out, formatter }.file(rings, survey, progress)
 }
 
 /// Writes the outer objects by hand and everything in them through serde: a stream of samples has

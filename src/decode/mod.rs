@@ -2,6 +2,7 @@
 //! source, no sampler, and no `/proc`.
 
 mod facts;
+mod format;
 mod json;
 pub mod metadata;
 mod rings;
@@ -10,7 +11,8 @@ mod survey;
 mod timeseries;
 
 pub use facts::{Cost, Gap, HostSummary, InstanceSummary, RunSummary, SamplerSummary, Spread};
-pub use json::{Layout, Written};
+pub use format::{FORMATS, Format};
+pub use json::{JSON, JSON_COMPACT, Written};
 pub use rings::{DecodeError, Rings, snapshot};
 pub use timeseries::{
     Collection, Counter, DiskStats, LoadAvg, NetDev, TimeSeriesData, TimeSeriesSample,
@@ -59,22 +61,22 @@ impl Decoder {
         self.survey.duration_ns
     }
 
-    /// What [`write_json`](Self::write_json) will say that it has written.
+    /// What [`write`](Self::write) will say that it has written.
     pub fn outline(&self) -> Written {
         json::outline(&self.rings, &self.survey)
     }
 
-    /// Writes the time series as JSON. `progress` hears how many samples are done, and of how many.
+    /// Writes the time series. `progress` hears how many samples are done, and of how many.
     ///
     /// # Errors
     /// [`DecodeError`]; what was written until then is not a whole file.
-    pub fn write_json(
+    pub fn write(
         &mut self,
-        layout: Layout,
+        format: &Format,
         out: &mut dyn Write,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Written, DecodeError> {
-        json::write(&mut self.rings, &self.survey, layout, out, progress)
+        (format.write)(&mut self.rings, &self.survey, out, progress)
     }
 
     /// The whole time series in memory: convenient, and as large as it is long.
@@ -83,7 +85,7 @@ impl Decoder {
     /// [`DecodeError`].
     pub fn data(&mut self) -> Result<TimeSeriesData, DecodeError> {
         let mut json = Vec::new();
-        self.write_json(Layout::Compact, &mut json, &mut |_, _| {})?;
+        self.write(&JSON_COMPACT, &mut json, &mut |_, _| {})?;
         serde_json::from_slice(&json).map_err(|error| DecodeError::Write(error.into()))
     }
 }

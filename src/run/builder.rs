@@ -4,6 +4,7 @@
 use super::manifest::is_benchmark_type;
 use super::patience::{PATIENCE, within};
 use super::recorder::Recorder;
+use crate::decode::Format;
 use crate::ring::{MAX_INTERVAL_NS, MIN_INTERVAL_NS};
 use crate::sampler::thread::{CpuChoice, Policy, ThreadSettings, can_pin};
 use crate::source::{self, SOURCES, SourceDef};
@@ -121,7 +122,7 @@ pub struct RecorderBuilder {
     pub(super) mode: String,
     pub(super) command: Vec<String>,
     pub(super) results_dir: PathBuf,
-    pub(super) compact: bool,
+    pub(super) format: &'static Format,
     pub(super) merge_metadata: Option<PathBuf>,
     pub(super) ring_base: Option<PathBuf>,
     pub(super) mirror: MirrorChoice,
@@ -142,7 +143,7 @@ impl Default for RecorderBuilder {
             mode: "record".to_owned(),
             command: Vec::new(),
             results_dir: PathBuf::from("."),
-            compact: false,
+            format: <&Format>::default(),
             merge_metadata: None,
             ring_base: None,
             mirror: MirrorChoice::Default,
@@ -193,9 +194,9 @@ impl RecorderBuilder {
         self
     }
 
-    /// Write JSON without white space.
-    pub fn compact(mut self, compact: bool) -> Self {
-        self.compact = compact;
+    /// How the time series is written; indented JSON unless set.
+    pub fn format(mut self, format: &'static Format) -> Self {
+        self.format = format;
         self
     }
 

@@ -7,7 +7,7 @@
 
 use super::manifest::{DATETIME, Manifest};
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
-use crate::decode::{DecodeError, Decoder, Layout, Written};
+use crate::decode::{DecodeError, Decoder, Format, Written};
 use chrono::{Duration, NaiveDateTime};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -117,7 +117,7 @@ impl Order<'_> {
     /// looked through, as long as they are taken.
     fn already_there(&self, dir: &Path) -> Option<String> {
         let run_id = self.manifest.run_id.to_string();
-        let path = |datetime: &str| dir.join(self.file_name(datetime, "timeseries"));
+        let path = |datetime: &str| dir.join(self.timeseries_name(datetime));
         let is_ours = |datetime: &String| contains(&path(datetime), run_id.as_bytes());
         let tried = (0..MAX_BUMPS).map(|bump| bumped(&self.manifest.datetime, bump));
         let taken =
@@ -125,8 +125,18 @@ impl Order<'_> {
         self.manifest.final_datetime.clone().into_iter().chain(taken).find(is_ours)
     }
 
-    fn file_name(&self, datetime: &str, what: &str) -> String {
-        format!("{}_{datetime}_{what}.json", self.manifest.benchmark_type)
+    /// One that a later version has written down is replaced by the default: the samples come first.
+    fn format(&self) -> &'static Format {
+        Format::find(&self.manifest.format).unwrap_or_default()
+    }
+
+    fn timeseries_name(&self, datetime: &str) -> String {
+        let extension = self.format().extension;
+        format!("{}_{datetime}_timeseries.{extension}", self.manifest.benchmark_type)
+    }
+
+    fn metadata_name(&self, datetime: &str) -> String {
+        format!("{}_{datetime}_metadata.json", self.manifest.benchmark_type)
     }
 
     fn temporary(&self, dir: &Path) -> Result<NamedTempFile, FinishError> {
@@ -141,12 +151,9 @@ impl Order<'_> {
 
     fn write_timeseries(&mut self, dir: &Path) -> Result<TempPath, FinishError> {
         let mut file = self.temporary(dir)?;
-        let layout = match self.manifest.format.as_str() {
-            "json-compact" => Layout::Compact,
-            _ => Layout::Indented,
-        };
+        let format = self.format();
         if let Some(decoder) = &mut self.decoder {
-            let written = decoder.write_json(layout, file.as_file_mut(), self.progress);
+            let written = decoder.write(format, file.as_file_mut(), self.progress);
             written.map_err(|error| match error {
                 DecodeError::Write(source) => failed(dir)(source),
                 other => FinishError::Decode(other),
@@ -165,8 +172,8 @@ impl Order<'_> {
         let first = self.manifest.datetime.clone();
         for bump in 0..MAX_BUMPS {
             let datetime = bumped(&first, bump);
-            let ts_path = dir.join(self.file_name(&datetime, "timeseries"));
-            let md_path = dir.join(self.file_name(&datetime, "metadata"));
+            let ts_path = dir.join(self.timeseries_name(&datetime));
+            let md_path = dir.join(self.metadata_name(&datetime));
             if exists(&ts_path) || exists(&md_path) {
                 continue;
             }
@@ -203,10 +210,10 @@ impl Order<'_> {
     /// The time series is there from an earlier attempt; the metadata may be too.
     fn complete(&mut self, dir: &Path, datetime: &str) -> Result<FinalFiles, FinishError> {
         let mut files = FinalFiles {
-            timeseries: Some(dir.join(self.file_name(datetime, "timeseries"))),
+            timeseries: Some(dir.join(self.timeseries_name(datetime))),
             ..FinalFiles::default()
         };
-        let path = dir.join(self.file_name(datetime, "metadata"));
+        let path = dir.join(self.metadata_name(datetime));
         if contains(&path, self.manifest.run_id.to_string().as_bytes()) {
             files.metadata = Some(path);
         } else {
@@ -246,7 +253,7 @@ impl Order<'_> {
             }
         }
         let metadata = self.metadata(dir, datetime, reference);
-        let path = dir.join(self.file_name(datetime, "metadata"));
+        let path = dir.join(self.metadata_name(datetime));
         let mut file = self.temporary(dir)?;
         let text =
             serde_json::to_vec_pretty(&metadata).map_err(|error| failed(&path)(error.into()))?;
@@ -266,7 +273,7 @@ impl Order<'_> {
     fn reference(&self, datetime: &str) -> Option<TimeSeriesReference> {
         let outline = self.decoder.as_ref()?.outline();
         Some(TimeSeriesReference {
-            file: self.file_name(datetime, "timeseries"),
+            file: self.timeseries_name(datetime),
             num_samples: outline.num_samples,
             interval_seconds: outline.interval_seconds,
             hosts_collected: outline.hosts_collected,

@@ -39,7 +39,7 @@ pub struct Manifest {
     pub command: Vec<String>,
     /// Where the final files go; absolute.
     pub results_dir: PathBuf,
-    /// `json` or `json-compact`.
+    /// Name of the output format.
     pub format: String,
     /// The benchmark's own metadata file, if ours is to be merged into it.
     #[serde(default)]

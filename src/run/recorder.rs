@@ -318,7 +318,7 @@ fn manifest(
         mode: settings.mode.clone(),
         command: settings.command.clone(),
         results_dir: settings.results_dir.clone(),
-        format: if settings.compact { "json-compact" } else { "json" }.to_owned(),
+        format: settings.format.name.to_owned(),
         merge_metadata: settings.merge_metadata.clone(),
         datetime: Local::now().format(DATETIME).to_string(),
         hostname: system::hostname(),

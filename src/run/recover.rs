@@ -5,7 +5,7 @@ use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base};
 use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
 use crate::decode::metadata::SystemInfo;
-use crate::decode::{DecodeError, Decoder, snapshot};
+use crate::decode::{DecodeError, Decoder, Format, snapshot};
 use crate::description::Description;
 use crate::ring::{BadHeader, Ring, RingError};
 use chrono::{DateTime, Local};
@@ -404,7 +404,7 @@ fn manifest_of(decoder: &Decoder) -> Manifest {
         mode: run.mode.clone(),
         command: run.command.clone(),
         results_dir: PathBuf::from("."),
-        format: "json".to_owned(),
+        format: <&Format>::default().name.to_owned(),
         merge_metadata: None,
         datetime: DateTime::from_timestamp_nanos(nanoseconds)
             .with_timezone(&Local)
