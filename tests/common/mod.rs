@@ -283,10 +283,27 @@ pub fn wait_for_file(path: &Path) {
     wait_until(&path.display().to_string(), || path.exists().then_some(()));
 }
 
-/// Says where everybody sees it that something was not tested.
+/// How much a test does: `ci`, or `long` if RINGSTAT_LONG is set.
+pub fn rounds(ci: u64, long: u64) -> u64 {
+    if std::env::var_os("RINGSTAT_LONG").is_some() { long } else { ci }
+}
+
+/// A seed for what a test chooses at random, printed; RINGSTAT_SEED sets it.
+pub fn seed() -> u64 {
+    let given = std::env::var("RINGSTAT_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_nanos() as u64
+    });
+    println!("RINGSTAT_SEED={seed}");
+    seed
+}
+
+/// Says where everybody sees it that something was not tested; in CI nothing may be skipped.
 pub fn say_skipped(what: &str, needs: &str) {
     // Not `eprintln`, which the test harness swallows.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what} needs {needs}");
+    assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
 }
 
 /// Runs `test` where its mounts are seen by it and its commands alone, and gone with it: on a
