@@ -224,7 +224,7 @@ impl Rings {
 
     /// Which records there can be.
     fn find_extent(&mut self) -> Result<(), DecodeError> {
-        let mut end = 0;
+        let (mut end, mut found_end) = (0, 0);
         let mut unreadable = None;
         let mut next_first = u64::MAX;
         for segment in self.segments.iter_mut().rev() {
@@ -245,13 +245,17 @@ impl Rings {
             let segment_end = newest.map_or(first, |seq| seq.0 + 1).min(next_first);
             segment.seqs = first..segment_end.max(first);
             end = end.max(segment_end);
+            found_end = found_end.max(newest.map_or(0, |_| segment_end));
             next_first = next_first.min(first);
         }
         if let (0, Some(error)) = (end, unreadable) {
             return Err(error);
         }
         let max_samples = self.first().header().max_samples;
-        self.seqs = end.saturating_sub(max_samples)..end;
+        // A segment that was only begun says how many records there were. Those that are left are
+        // not worth less for it.
+        let newest_end = if found_end == 0 { end } else { found_end };
+        self.seqs = newest_end.saturating_sub(max_samples)..end;
         Ok(())
     }
 

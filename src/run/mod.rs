@@ -11,6 +11,8 @@ mod recording;
 mod recover;
 mod system;
 
+#[cfg(all(test, not(loom)))]
+pub(crate) use builder::DEFAULT_SYNC_INTERVAL;
 pub use builder::{BuildError, RecorderBuilder};
 pub use dirs::{DirError, default_mirror_base, default_ring_base};
 pub use finish::{FinalFiles, FinishError};

@@ -250,7 +250,7 @@ impl Running {
             procfs: settings.procfs.clone(),
             thread: settings.thread,
             lock_process: settings.lock_process,
-            plan: plan(settings, &manifest, &notes),
+            plan: plan(settings, &manifest, mirror.as_ref(), &notes),
             mirror,
         });
         let (sampler, started) = started.inspect_err(|_| {
@@ -332,7 +332,12 @@ fn manifest(
     }
 }
 
-fn plan(settings: &RecorderBuilder, manifest: &Manifest, notes: &[String]) -> SegmentPlan {
+fn plan(
+    settings: &RecorderBuilder,
+    manifest: &Manifest,
+    mirror: Option<&MirrorSettings>,
+    notes: &[String],
+) -> SegmentPlan {
     let description = Description {
         ringstat: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: manifest.hostname.clone(),
@@ -354,6 +359,7 @@ fn plan(settings: &RecorderBuilder, manifest: &Manifest, notes: &[String]) -> Se
         boot_id: system::boot_id(),
         interval_ns: ns(settings.interval).unwrap_or(u64::MAX),
         max_samples: settings.max_samples,
+        spare_slots: mirror.map_or(1, MirrorSettings::spare_slots),
         ring_dir: manifest.ring_dir.clone(),
         mirror_dir: manifest.mirror_dir.clone(),
         description,
@@ -363,6 +369,7 @@ fn plan(settings: &RecorderBuilder, manifest: &Manifest, notes: &[String]) -> Se
 fn mirror_settings(settings: &RecorderBuilder, dir: PathBuf) -> MirrorSettings {
     MirrorSettings {
         dir,
+        interval: settings.interval,
         sync_interval: settings.sync_interval,
         copy_interval: settings.interval.max(Duration::from_secs(1)),
         max_samples: settings.max_samples,

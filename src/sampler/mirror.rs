@@ -1,18 +1,15 @@
-//! The durable copy of a run's rings: a thread that reads the segments as any reader does, writes
-//! what is new with `pwrite`, and syncs it. The sampler never waits for it and does not know how
-//! far it is; when its disk stops, only this thread stops.
+//! The thread that keeps the durable copy of a run's rings: it is told of new segments, and copies
+//! and syncs in time. The sampler never waits for it and does not know how far it is; when its
+//! disk stops, only this thread stops.
 
-use super::segments::file_name;
-use super::storage::check_free;
+use super::copier::Copier;
+use super::disk::{Dir, Disk};
+use super::pace::{Pace, spare_slots, sync_interval};
 use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
-use crate::ring::{self, Blocks, Segment, SlotState, allocate, punch};
-use crate::sync::{AtomicU64, Ordering};
-use crate::units::{Bytes, Seq, Slot};
+use crate::ring::Segment;
+use crate::units::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,13 +20,23 @@ use std::time::{Duration, Instant};
 pub struct MirrorSettings {
     /// The run's directory on the disk; it exists.
     pub dir: PathBuf,
-    /// Time between two syncs: what a power cut may cost.
+    /// Time between two samples.
+    pub interval: Duration,
+    /// Time between two syncs: what a power cut may cost. It is less where the ring's spare slots
+    /// do not last so long.
     pub sync_interval: Duration,
     /// Time between two copies without a sync, if the ring is in private memory: what a crash of
     /// the recorder alone may cost.
     pub copy_interval: Duration,
     /// The newest samples that are kept.
     pub max_samples: u64,
+}
+
+impl MirrorSettings {
+    /// Slots that the segments have beyond those of the samples that are kept.
+    pub fn spare_slots(&self) -> u64 {
+        spare_slots(self.interval, self.sync_interval, self.max_samples)
+    }
 }
 
 /// What the mirror has come to.
@@ -41,7 +48,7 @@ pub struct MirrorEnd {
     pub complete: bool,
 }
 
-enum Message {
+pub(super) enum Message {
     /// The file for segment number so-and-so is to be made, of so many bytes.
     Prepare(u64, Bytes, Sender<io::Result<()>>),
     /// A segment, and whether it lies in private memory.
@@ -64,6 +71,12 @@ pub struct MirrorFeed(Sender<Message>);
 const PREPARE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl MirrorFeed {
+    /// A feed to whatever takes the place of the thread.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn over(messages: Sender<Message>) -> MirrorFeed {
+        MirrorFeed(messages)
+    }
+
     /// Makes the file for segment number `number`, before the run starts: what goes wrong with it
     /// is known then. Does not wait long for a disk that does not answer.
     ///
@@ -98,7 +111,8 @@ impl Mirror {
             // Out of the benchmark's way; not SCHED_IDLE, which under load might starve the copy.
             let policy = Policy::Batch;
             apply(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned });
-            let _ = outbox.send(Copier::new(settings).run(&inbox));
+            let copier = Copier::new(Dir(settings.dir.clone()), settings.max_samples);
+            let _ = outbox.send(run(copier, &settings, &inbox));
         })?;
         Ok(Mirror { messages, thread: Some(thread), end })
     }
@@ -131,244 +145,41 @@ impl Mirror {
     }
 }
 
-/// The mirror of one segment.
-struct Copy {
-    segment: Arc<Segment>,
-    file: File,
-    path: PathBuf,
-    /// Records before this one are in the file, or are lost.
-    next: Seq,
-    /// Entries of the dictionary that are in the file.
-    entries: u32,
-    dirty: bool,
-}
-
-struct Copier {
-    settings: MirrorSettings,
-    copies: Vec<Copy>,
-    /// A file that was made ahead, and of which segment it is to be.
-    prepared: Option<(u64, File)>,
-    /// Segments whose file could not be made yet; each interval tries again.
-    waiting: VecDeque<Arc<Segment>>,
-    end: MirrorEnd,
-}
-
-impl Copier {
-    fn new(settings: MirrorSettings) -> Self {
-        Copier {
-            settings,
-            copies: Vec::new(),
-            prepared: None,
-            waiting: VecDeque::new(),
-            end: MirrorEnd::default(),
-        }
-    }
-
-    fn run(mut self, inbox: &Receiver<Message>) -> MirrorEnd {
-        let mut interval = self.settings.sync_interval;
-        let mut next_copy = Instant::now() + interval;
-        let mut last_sync = Instant::now();
-        loop {
-            match inbox.recv_deadline(next_copy) {
-                Ok(Message::Prepare(number, bytes, reply)) => {
-                    self.prepare(number, bytes, &reply);
-                    continue;
+/// Copies and syncs until it is told to finish.
+fn run<D: Disk>(
+    mut copier: Copier<D>,
+    settings: &MirrorSettings,
+    inbox: &Receiver<Message>,
+) -> MirrorEnd {
+    let every = sync_interval(settings.interval, settings.sync_interval, settings.spare_slots());
+    let mut pace = Pace::new(every, Instant::now());
+    loop {
+        match inbox.recv_deadline(pace.next()) {
+            Ok(Message::Prepare(number, bytes, reply)) => {
+                // Nobody keeps the file who has given up waiting for it.
+                if reply.send(copier.prepare(number, bytes)).is_err() {
+                    copier.drop_prepared();
                 }
-                Ok(Message::Segment(segment, is_private)) => {
-                    if is_private {
-                        interval = interval.min(self.settings.copy_interval);
-                        next_copy = next_copy.min(Instant::now() + interval);
-                    }
-                    self.copy_all();
-                    self.waiting.push_back(segment);
-                    self.begin_waiting();
-                    continue;
+            }
+            Ok(Message::Segment(segment, is_private)) => {
+                if is_private {
+                    pace.copy_every(settings.copy_interval, Instant::now());
                 }
-                Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
-                    self.begin_waiting();
-                    self.copy_all();
-                    self.sync_all();
-                    let all_there = self.waiting.is_empty() && !self.copies.is_empty();
-                    self.end.complete = all_there && self.end.error.is_none();
-                    return self.end;
+                copier.add(segment);
+            }
+            Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
+                copier.copy();
+                copier.sync();
+                return copier.finish();
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let sync_follows = pace.begin(Instant::now());
+                copier.copy();
+                if sync_follows {
+                    copier.sync();
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            self.begin_waiting();
-            self.copy_all();
-            if last_sync.elapsed() + interval / 2 >= self.settings.sync_interval {
-                self.sync_all();
-                last_sync = Instant::now();
-            }
-            // Not "work, then sleep": but a slow disk does not make it run all the time either.
-            next_copy = (next_copy + interval).max(Instant::now() + interval / 2);
-        }
-    }
-
-    /// Keeps the first error; later ones follow from it as a rule.
-    fn note(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            let dir = self.settings.dir.display();
-            self.end.error.get_or_insert_with(|| format!("no complete mirror in {dir}: {error}"));
-        }
-    }
-
-    /// Makes the first file before the run. Nobody keeps it who has given up waiting for it.
-    fn prepare(&mut self, number: u64, bytes: Bytes, reply: &Sender<io::Result<()>>) {
-        match self.make_file(number, bytes) {
-            Ok(file) if reply.send(Ok(())).is_ok() => self.prepared = Some((number, file)),
-            Ok(_) => {
-                let _ = std::fs::remove_file(self.settings.dir.join(file_name(number)));
-            }
-            Err(error) => {
-                let _ = reply.send(Err(error));
+                pace.end(Instant::now());
             }
         }
     }
-
-    /// Makes the files of segments that have none yet, oldest first. Those that are not wanted any
-    /// more are not waited with.
-    fn begin_waiting(&mut self) {
-        let newest = self.waiting.back().map_or(0, |segment| segment.header().first_seq.0);
-        let oldest_wanted = newest.saturating_sub(self.settings.max_samples);
-        while self.waiting.get(1).is_some_and(|next| next.header().first_seq.0 <= oldest_wanted) {
-            self.waiting.pop_front();
-        }
-        while let Some(segment) = self.waiting.front().cloned() {
-            self.drop_superseded(segment.header().first_seq);
-            match self.begin(segment) {
-                Ok(mut copy) => {
-                    self.trim_last(copy.next);
-                    // Now: the one behind it in the queue may be the last that is copied later.
-                    let copied = copy.copy_records();
-                    self.note(copied);
-                    self.copies.push(copy);
-                    self.waiting.pop_front();
-                }
-                Err(error) => return self.note(Err(error)),
-            }
-        }
-    }
-
-    fn begin(&mut self, segment: Arc<Segment>) -> io::Result<Copy> {
-        let header = segment.header();
-        let path = self.settings.dir.join(file_name(header.segment));
-        let file = match self.prepared.take() {
-            Some((number, file)) if number == header.segment => file,
-            _ => self.make_file(header.segment, header.layout.file_bytes())?,
-        };
-        let written = write_words(&file, segment.head(), Bytes(0))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| File::open(&self.settings.dir)?.sync_all());
-        if let Err(error) = written {
-            // Its name must be free for the next attempt.
-            let _ = std::fs::remove_file(&path);
-            return Err(error);
-        }
-        let next = header.first_seq;
-        Ok(Copy { segment, file, path, next, entries: 0, dirty: false })
-    }
-
-    fn make_file(&self, number: u64, bytes: Bytes) -> io::Result<File> {
-        check_free(&self.settings.dir, bytes)?;
-        allocate(&self.settings.dir.join(file_name(number)), bytes, Blocks::Reserved)
-    }
-
-    /// Gives back the slots that the newest segment will never use, since `next` begins another.
-    fn trim_last(&self, next: Seq) {
-        let Some(copy) = self.copies.last() else { return };
-        let header = copy.segment.header();
-        let used = next.0.saturating_sub(header.first_seq.0);
-        if used < header.layout.slots {
-            let from = header.layout.slot_offset(Slot(used));
-            punch(&copy.file, from, header.layout.file_bytes());
-        }
-    }
-
-    /// Removes segments whose records are all beyond `max_samples` when `next` begins one.
-    fn drop_superseded(&mut self, next: Seq) {
-        let oldest_wanted = next.0.saturating_sub(self.settings.max_samples);
-        while let [_, second, ..] = &self.copies[..]
-            && second.segment.header().first_seq.0 <= oldest_wanted
-        {
-            let _ = std::fs::remove_file(&self.copies.remove(0).path);
-        }
-    }
-
-    fn copy_all(&mut self) {
-        // Only the last segment grows; the one before may have had a record in flight.
-        let recent = self.copies.len().saturating_sub(2);
-        for index in recent..self.copies.len() {
-            let result = self.copies[index].copy_records();
-            self.note(result);
-        }
-    }
-
-    fn sync_all(&mut self) {
-        for index in 0..self.copies.len() {
-            let copy = &mut self.copies[index];
-            if copy.dirty {
-                let result = rustix::fs::fdatasync(&copy.file).map_err(io::Error::from);
-                copy.dirty = result.is_err();
-                self.note(result);
-            }
-        }
-    }
-}
-
-impl Copy {
-    /// Writes the records and names that are new. One that cannot be written does not keep those
-    /// behind it from being written.
-    ///
-    /// # Errors
-    /// The first that there was.
-    fn copy_records(&mut self) -> io::Result<()> {
-        let layout = self.segment.header().layout;
-        let first = self.segment.header().first_seq;
-        let seed = self.segment.header().seed();
-        let mut words = Vec::new();
-        let mut result = Ok(());
-        while let Some(slot) = layout.slot_of(first, self.next) {
-            let stable = self.segment.copy_slot(slot, &mut words);
-            // Names first: they were stored before the record that speaks of them.
-            result = result.and(self.copy_names());
-            match ring::judge(&words, slot.0, layout.slots, first, seed) {
-                _ if !stable => {}
-                SlotState::Valid(seq, used) if seq == self.next => {
-                    let slot_bytes = &words[..used + ring::SLOT_HEAD_WORDS];
-                    let offset = layout.slot_offset(slot).0;
-                    let bytes = bytemuck::cast_slice(slot_bytes);
-                    result = result.and(self.file.write_all_at(bytes, offset));
-                    self.dirty = true;
-                    self.next = Seq(seq.0 + 1);
-                }
-                // Lapped, because the disk was away for so long: go on with the oldest there is.
-                SlotState::Valid(seq, _) | SlotState::Busy(seq) if seq > self.next => {
-                    self.next = Seq((seq.0 + 1).saturating_sub(layout.slots));
-                }
-                _ => return result,
-            }
-        }
-        result
-    }
-
-    fn copy_names(&mut self) -> io::Result<()> {
-        let layout = self.segment.header().layout;
-        while u64::from(self.entries) < layout.entries {
-            let entry = self.segment.copy_entry(self.entries);
-            if entry[0] == 0 {
-                break;
-            }
-            let offset = layout.entry_offset(self.entries).0;
-            self.file.write_all_at(bytemuck::cast_slice(&entry), offset)?;
-            self.dirty = true;
-            self.entries += 1;
-        }
-        Ok(())
-    }
-}
-
-fn write_words(file: &File, words: &[AtomicU64], offset: Bytes) -> io::Result<()> {
-    let words: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
-    file.write_all_at(bytemuck::cast_slice(&words), offset.0)
 }

@@ -2,7 +2,10 @@
 //! parts that it needs. Data leaves it through the ring alone; nothing can make it wait.
 
 mod clock;
+mod copier;
+mod disk;
 mod mirror;
+mod pace;
 mod segments;
 mod sleeper;
 mod storage;

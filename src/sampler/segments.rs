@@ -33,6 +33,9 @@ pub struct SegmentPlan {
     pub interval_ns: u64,
     /// Newest samples to be kept.
     pub max_samples: u64,
+    /// Slots beyond those: at least one, so that the record that is being written never costs the
+    /// oldest one that is to be kept.
+    pub spare_slots: u64,
     /// The run's directory in the ring storage; private memory without one.
     pub ring_dir: Option<PathBuf>,
     /// The run's directory for the mirror.
@@ -57,6 +60,7 @@ impl SegmentPlan {
             boot_id: Uuid::nil(),
             interval_ns: crate::ring::MIN_INTERVAL_NS,
             max_samples: 1,
+            spare_slots: 1,
             ring_dir: None,
             mirror_dir: None,
             description,
@@ -153,7 +157,7 @@ impl Segments {
             Bytes(room as u64),
             taker.dictionary_entries(),
             taker.record_words(),
-            self.plan.max_samples + 1,
+            self.plan.max_samples.saturating_add(self.plan.spare_slots),
         )?;
         check_memory(layout.file_bytes())?;
         if !self.prepare_mirror(layout.file_bytes()) {

@@ -2,6 +2,7 @@
 //! are taken, and that nothing is lost or misattributed whatever becomes of the host.
 
 mod changes;
+mod power;
 
 use super::SamplerSettings;
 use super::clock::{Clock, Control, Wake};
@@ -237,6 +238,7 @@ fn the_mirror_has_what_the_ring_has() {
     settings.plan.mirror_dir = Some(mirror_dir.path().to_owned());
     let mirror = Mirror::start(MirrorSettings {
         dir: mirror_dir.path().to_owned(),
+        interval: Duration::from_nanos(INTERVAL_NS),
         sync_interval: Duration::from_millis(10),
         copy_interval: Duration::from_millis(10),
         max_samples: 50,

@@ -1,0 +1,295 @@
+//! Copies the segments of a run to a disk: reads them as any reader does, writes what is new, and
+//! syncs. Keeps the mirror's promise, that a power cut leaves the newest `max_samples` as of the
+//! last sync: a slot with one of those is not written to before newer ones are synced. It has no
+//! thread, and does not know what time it is.
+
+use super::disk::{Disk, DiskFile};
+use super::mirror::MirrorEnd;
+use super::segments::file_name;
+use crate::ring::{self, Segment, SlotState};
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::{Bytes, Seq, Slot};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// How far the copy of one segment is.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    /// Records before this one are in the file, or are lost.
+    next: Seq,
+    /// Behind the newest record in the file.
+    end: Seq,
+    /// Entries of the dictionary that are in the file.
+    entries: u32,
+}
+
+/// The mirror of one segment.
+struct Copy<F> {
+    segment: Arc<Segment>,
+    file: F,
+    name: String,
+    written: Progress,
+    synced: Progress,
+    dirty: bool,
+}
+
+/// The mirror of a run.
+pub struct Copier<D: Disk> {
+    disk: D,
+    max_samples: u64,
+    copies: Vec<Copy<D::File>>,
+    /// A file that was made ahead, and of which segment it is to be.
+    prepared: Option<(u64, D::File)>,
+    /// Segments whose file could not be made yet; each copy tries again.
+    waiting: VecDeque<Arc<Segment>>,
+    /// What went wrong, the first time.
+    error: Option<String>,
+}
+
+impl<D: Disk> Copier<D> {
+    /// A mirror on `disk`, without segments.
+    pub fn new(disk: D, max_samples: u64) -> Self {
+        let (copies, waiting) = (Vec::new(), VecDeque::new());
+        Copier { disk, max_samples, copies, prepared: None, waiting, error: None }
+    }
+
+    /// Makes the file for segment number `number` ahead.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn prepare(&mut self, number: u64, bytes: Bytes) -> io::Result<()> {
+        self.prepared = Some((number, self.disk.create(&file_name(number), bytes)?));
+        Ok(())
+    }
+
+    /// Removes the file that was made ahead.
+    pub fn drop_prepared(&mut self) {
+        if let Some((number, _)) = self.prepared.take() {
+            self.disk.remove(&file_name(number));
+        }
+    }
+
+    /// The run goes on in this segment.
+    pub fn add(&mut self, segment: Arc<Segment>) {
+        self.copy_recent();
+        self.waiting.push_back(segment);
+        self.begin_waiting();
+    }
+
+    /// Writes what is new.
+    pub fn copy(&mut self) {
+        self.begin_waiting();
+        self.copy_recent();
+    }
+
+    /// Makes durable what was written.
+    pub fn sync(&mut self) {
+        let synced = self.sync_copies();
+        self.note(synced);
+    }
+
+    /// What it has come to.
+    pub fn finish(self) -> MirrorEnd {
+        let all_there = self.waiting.is_empty() && !self.copies.is_empty();
+        MirrorEnd { complete: all_there && self.error.is_none(), error: self.error }
+    }
+
+    /// Keeps the first error; later ones follow from it as a rule.
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            let dir = self.disk.shown();
+            self.error.get_or_insert_with(|| format!("no complete mirror in {dir}: {error}"));
+        }
+    }
+
+    /// Behind the newest record that is synced.
+    fn synced_end(&self) -> u64 {
+        self.copies.iter().map(|copy| copy.synced.end.0).max().unwrap_or(0)
+    }
+
+    /// Makes the files of segments that have none yet, oldest first. Those that are not wanted any
+    /// more are not waited with.
+    fn begin_waiting(&mut self) {
+        let newest = self.waiting.back().map_or(0, |segment| segment.header().first_seq.0);
+        let oldest_wanted = newest.saturating_sub(self.max_samples);
+        while self.waiting.get(1).is_some_and(|next| next.header().first_seq.0 <= oldest_wanted) {
+            self.waiting.pop_front();
+        }
+        while let Some(segment) = self.waiting.front().cloned() {
+            self.drop_superseded(segment.header().first_seq);
+            match self.begin(segment) {
+                Ok(copy) => {
+                    self.trim_last(copy.written.next);
+                    self.copies.push(copy);
+                    self.waiting.pop_front();
+                    // Now: the one behind it in the queue may be the last that is copied later.
+                    self.copy_one(self.copies.len() - 1);
+                }
+                Err(error) => return self.note(Err(error)),
+            }
+        }
+    }
+
+    fn begin(&mut self, segment: Arc<Segment>) -> io::Result<Copy<D::File>> {
+        let header = segment.header();
+        let name = file_name(header.segment);
+        let file = match self.prepared.take() {
+            Some((number, file)) if number == header.segment => file,
+            _ => self.disk.create(&name, header.layout.file_bytes())?,
+        };
+        let head: Vec<u64> = segment.head().iter().map(load).collect();
+        let written = file
+            .write_at(bytemuck::cast_slice(&head), Bytes(0))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| self.disk.sync());
+        if let Err(error) = written {
+            // Its name must be free for the next attempt.
+            self.disk.remove(&name);
+            return Err(error);
+        }
+        let progress = Progress { next: header.first_seq, end: Seq(0), entries: 0 };
+        Ok(Copy { segment, file, name, written: progress, synced: progress, dirty: false })
+    }
+
+    /// Gives back the slots that the newest segment will never use, since `next` begins another.
+    fn trim_last(&self, next: Seq) {
+        let Some(copy) = self.copies.last() else { return };
+        let header = copy.segment.header();
+        let used = next.0.saturating_sub(header.first_seq.0);
+        if used < header.layout.slots {
+            let from = header.layout.slot_offset(Slot(used));
+            copy.file.punch(from, header.layout.file_bytes());
+        }
+    }
+
+    /// Removes segments whose records are all beyond `max_samples` when `next` begins one, and are
+    /// so after a power cut, too.
+    fn drop_superseded(&mut self, next: Seq) {
+        if self.is_superseded(next.0) {
+            self.sync();
+        }
+        while self.is_superseded(self.synced_end()) {
+            self.disk.remove(&self.copies.remove(0).name);
+        }
+    }
+
+    /// Whether the oldest segment has nothing to keep when `end` is behind the newest record.
+    fn is_superseded(&self, end: u64) -> bool {
+        let oldest_wanted = end.saturating_sub(self.max_samples);
+        self.copies.get(1).is_some_and(|second| second.first().0 <= oldest_wanted)
+    }
+
+    fn copy_recent(&mut self) {
+        // Only the last segment grows; the one before may have had a record in flight.
+        for index in self.copies.len().saturating_sub(2)..self.copies.len() {
+            self.copy_one(index);
+        }
+    }
+
+    fn copy_one(&mut self, index: usize) {
+        let result = self.copy_records(index);
+        self.note(result);
+    }
+
+    /// Writes the records and names that are new. One that cannot be written does not keep those
+    /// behind it from being written.
+    ///
+    /// # Errors
+    /// The first that there was.
+    fn copy_records(&mut self, index: usize) -> io::Result<()> {
+        let header = self.copies[index].segment.header().clone();
+        let (layout, first, seed) = (header.layout, header.first_seq, header.seed());
+        let mut words = Vec::new();
+        let mut result = Ok(());
+        loop {
+            let next = self.copies[index].skip_written();
+            let Some(slot) = layout.slot_of(first, next) else { return result };
+            let stable = self.copies[index].segment.copy_slot(slot, &mut words);
+            // Names first: they were stored before the record that speaks of them.
+            result = result.and(self.copies[index].copy_names());
+            match ring::judge(&words, slot.0, layout.slots, first, seed) {
+                _ if !stable => {}
+                SlotState::Valid(seq, used) if seq >= next => {
+                    // What this slot of the file holds at most. A record that is to be kept is
+                    // overwritten only when as many newer ones are safe.
+                    let old = next.0.checked_sub(layout.slots).filter(|old| *old >= first.0);
+                    let kept_from = self.synced_end().saturating_sub(self.max_samples);
+                    if old.is_some_and(|old| old >= kept_from) {
+                        self.sync_copies()?;
+                    }
+                    let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
+                    let copy = &mut self.copies[index];
+                    copy.dirty = true;
+                    result = result.and(copy.file.write_at(bytes, layout.slot_offset(slot)));
+                    copy.written.end = copy.written.end.max(Seq(seq.0 + 1));
+                    // Lapped, if it is not the one that was looked for: this is the one slot that
+                    // may be written to. The oldest that is to be kept comes next.
+                    let oldest_wanted = seq.0.saturating_sub(header.max_samples);
+                    copy.written.next = Seq(oldest_wanted.max(next.0) + u64::from(seq == next));
+                }
+                // Lapped just now. The slot behind this one may be written to as well.
+                SlotState::Busy(seq) if seq > next => {
+                    self.copies[index].written.next = Seq(next.0 + 1);
+                }
+                _ => return result,
+            }
+        }
+    }
+
+    /// Syncs every copy that was written to. What could not be synced is to be written again: the
+    /// kernel may have dropped it.
+    ///
+    /// # Errors
+    /// The first that there was.
+    fn sync_copies(&mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        for copy in self.copies.iter_mut().filter(|copy| copy.dirty) {
+            match copy.file.sync_data() {
+                Ok(()) => {
+                    copy.synced = copy.written;
+                    copy.dirty = false;
+                }
+                Err(error) => {
+                    copy.written = copy.synced;
+                    result = result.and(Err(error));
+                }
+            }
+        }
+        result
+    }
+}
+
+impl<F: DiskFile> Copy<F> {
+    fn first(&self) -> Seq {
+        self.segment.header().first_seq
+    }
+
+    /// The next record that is not in the file.
+    fn skip_written(&mut self) -> Seq {
+        let Progress { next, end, .. } = &mut self.written;
+        if next.0 + 1 == end.0 {
+            *next = *end;
+        }
+        *next
+    }
+
+    fn copy_names(&mut self) -> io::Result<()> {
+        let layout = self.segment.header().layout;
+        while u64::from(self.written.entries) < layout.entries {
+            let entry = self.segment.copy_entry(self.written.entries);
+            if entry[0] == 0 {
+                break;
+            }
+            self.dirty = true;
+            let offset = layout.entry_offset(self.written.entries);
+            self.file.write_at(bytemuck::cast_slice(&entry), offset)?;
+            self.written.entries += 1;
+        }
+        Ok(())
+    }
+}
+
+fn load(word: &AtomicU64) -> u64 {
+    word.load(Ordering::Relaxed)
+}

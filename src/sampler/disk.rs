@@ -1,0 +1,101 @@
+//! What the mirror asks of a file system, as a trait, so that tests bring a medium that loses what
+//! was not synced. Nothing here knows what is written.
+
+use super::storage::check_free;
+use crate::ring::{Blocks, allocate, punch};
+use crate::units::Bytes;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// A directory for the segments of one run.
+pub trait Disk {
+    /// A file in it.
+    type File: DiskFile;
+
+    /// Creates a file of `bytes` zeros that must not exist; on an error nothing is left.
+    ///
+    /// # Errors
+    /// The kernel's, `StorageFull` among them.
+    fn create(&self, name: &str, bytes: Bytes) -> io::Result<Self::File>;
+
+    /// Removes a file; what cannot be removed stays for `recover`.
+    fn remove(&self, name: &str);
+
+    /// Makes durable which files there are.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn sync(&self) -> io::Result<()>;
+
+    /// For messages.
+    fn shown(&self) -> String;
+}
+
+/// A file that is written at any place.
+pub trait DiskFile {
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()>;
+
+    /// Makes durable what was written.
+    ///
+    /// # Errors
+    /// The kernel's. What was written since the last success may be lost even if a later call
+    /// succeeds (fsync(2), "EIO").
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes durable what was written and that the file is as long as it is.
+    ///
+    /// # Errors
+    /// As [`sync_data`](Self::sync_data).
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Gives back blocks that hold only zeros.
+    fn punch(&self, from: Bytes, end: Bytes);
+}
+
+/// A directory of the kernel's.
+pub struct Dir(pub PathBuf);
+
+impl Disk for Dir {
+    type File = File;
+
+    fn create(&self, name: &str, bytes: Bytes) -> io::Result<File> {
+        check_free(&self.0, bytes)?;
+        allocate(&self.0.join(name), bytes, Blocks::Reserved)
+    }
+
+    fn remove(&self, name: &str) {
+        let _ = std::fs::remove_file(self.0.join(name));
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
+
+    fn shown(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl DiskFile for File {
+    fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()> {
+        self.write_all_at(bytes, offset.0)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        File::sync_all(self)
+    }
+
+    fn punch(&self, from: Bytes, end: Bytes) {
+        punch(self, from, end);
+    }
+}

@@ -1,0 +1,223 @@
+//! A disk that forgets: it logs what the mirror's copier does to it, and makes what a power cut
+//! may leave. What was written before the last completed sync of its file is there. Of what was
+//! written since, each sector of 512 bytes, or each page of 4096, has any of its versions.
+
+use super::Rng;
+use crate::sampler::disk::{Disk, DiskFile};
+use crate::units::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex};
+
+pub const SECTOR: usize = 512;
+const PAGE_SECTORS: usize = 8;
+
+/// What was asked of the disk, in order, and the time by the sampler's clock.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Create(String, u64),
+    Write(String, u64, Vec<u8>),
+    SyncData(String),
+    SyncAll(String),
+    /// It failed, and what was to be synced counts as clean, as Linux does it.
+    FailedSync(String),
+    SyncDir,
+    Remove(String),
+    Punch(String, u64, u64),
+    Time(u64),
+}
+
+/// The disk that the copier works on.
+#[derive(Clone, Default)]
+pub struct Medium(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    log: Vec<Event>,
+    next_sync_fails: bool,
+}
+
+impl Medium {
+    pub fn log(&self, event: Event) {
+        self.0.lock().unwrap().log.push(event);
+    }
+
+    pub fn fail_next_sync(&self) {
+        self.0.lock().unwrap().next_sync_fails = true;
+    }
+
+    pub fn take_log(&self) -> Vec<Event> {
+        std::mem::take(&mut self.0.lock().unwrap().log)
+    }
+}
+
+pub struct LoggedFile(Medium, String);
+
+impl Disk for Medium {
+    type File = LoggedFile;
+
+    fn create(&self, name: &str, bytes: Bytes) -> io::Result<LoggedFile> {
+        self.log(Event::Create(name.to_owned(), bytes.0));
+        Ok(LoggedFile(self.clone(), name.to_owned()))
+    }
+
+    fn remove(&self, name: &str) {
+        self.log(Event::Remove(name.to_owned()));
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.log(Event::SyncDir);
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        "the model".to_owned()
+    }
+}
+
+impl DiskFile for LoggedFile {
+    fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()> {
+        self.0.log(Event::Write(self.1.clone(), offset.0, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if std::mem::take(&mut self.0.0.lock().unwrap().next_sync_fails) {
+            self.0.log(Event::FailedSync(self.1.clone()));
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.0.log(Event::SyncData(self.1.clone()));
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.log(Event::SyncAll(self.1.clone()));
+        Ok(())
+    }
+
+    fn punch(&self, from: Bytes, end: Bytes) {
+        self.0.log(Event::Punch(self.1.clone(), from.0, end.0));
+    }
+}
+
+/// A file as it is at one moment: what is safe, and what may be there as well.
+#[derive(Clone)]
+pub struct Content {
+    pub durable: Vec<u8>,
+    cache: Vec<u8>,
+    /// By sector, what it has been since the last sync.
+    versions: BTreeMap<usize, Vec<[u8; SECTOR]>>,
+    dirty_pages: BTreeSet<usize>,
+    size_is_durable: bool,
+    pub name_is_durable: bool,
+    pub is_removed: bool,
+}
+
+impl Content {
+    fn new(bytes: u64) -> Content {
+        let zeros = vec![0; bytes as usize];
+        Content {
+            durable: zeros.clone(),
+            cache: zeros,
+            versions: BTreeMap::new(),
+            dirty_pages: BTreeSet::new(),
+            size_is_durable: false,
+            name_is_durable: false,
+            is_removed: false,
+        }
+    }
+
+    /// Whether the file is there with its header, whatever happens.
+    pub fn is_begun(&self) -> bool {
+        self.name_is_durable && self.size_is_durable && !self.is_removed
+    }
+
+    pub fn pending_sectors(&self) -> usize {
+        self.versions.len()
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.cache[offset..offset + bytes.len()].copy_from_slice(bytes);
+        for sector in offset / SECTOR..(offset + bytes.len()).div_ceil(SECTOR) {
+            let now = self.cache[sector * SECTOR..][..SECTOR].try_into().unwrap();
+            self.versions.entry(sector).or_default().push(now);
+            self.dirty_pages.insert(sector / PAGE_SECTORS);
+        }
+    }
+
+    fn sync(&mut self) {
+        for page in std::mem::take(&mut self.dirty_pages) {
+            let at = page * PAGE_SECTORS * SECTOR;
+            let end = (at + PAGE_SECTORS * SECTOR).min(self.cache.len());
+            self.durable[at..end].copy_from_slice(&self.cache[at..end]);
+            for sector in page * PAGE_SECTORS..(page + 1) * PAGE_SECTORS {
+                self.versions.remove(&sector);
+            }
+        }
+    }
+
+    /// What the file may be after a power cut; `None` if it is not there.
+    pub fn image(&self, rng: &mut Rng) -> Option<Vec<u8>> {
+        let may_be_gone = !self.name_is_durable || self.is_removed;
+        if may_be_gone && rng.one_in(2) {
+            return None;
+        }
+        let mut bytes = self.durable.clone();
+        let by_page = rng.one_in(3);
+        // All kinds of cuts: nearly nothing, nearly everything, anything.
+        let percent = [0, 3, 25, 50, 75, 97, 100][rng.below(7) as usize];
+        let mut choice = (usize::MAX, 0, false);
+        for (sector, versions) in &self.versions {
+            let page = sector / PAGE_SECTORS;
+            if !by_page || choice.0 != page {
+                choice = (page, rng.next(), rng.below(100) < percent);
+            }
+            if choice.2 {
+                // Mostly the last, as a page that was written once has no other.
+                let back = if choice.1 & 1 == 0 { 0 } else { (choice.1 >> 1) as usize };
+                let version = versions.len() - 1 - back % versions.len();
+                bytes[sector * SECTOR..][..SECTOR].copy_from_slice(&versions[version]);
+            }
+        }
+        if !self.size_is_durable && rng.one_in(2) {
+            let sizes = [0, rng.below(bytes.len() as u64) as usize / SECTOR * SECTOR];
+            bytes.truncate(sizes[rng.below(2) as usize]);
+        }
+        Some(bytes)
+    }
+}
+
+/// The files of the disk, event by event.
+#[derive(Default)]
+pub struct Replay {
+    pub files: BTreeMap<String, Content>,
+    pub now_ns: u64,
+}
+
+impl Replay {
+    pub fn step(&mut self, event: &Event) {
+        match event {
+            Event::Create(name, bytes) => {
+                self.files.insert(name.clone(), Content::new(*bytes));
+            }
+            Event::Write(name, offset, bytes) => self.file(name).write(*offset as usize, bytes),
+            Event::SyncData(name) => self.file(name).sync(),
+            Event::SyncAll(name) => {
+                self.file(name).sync();
+                self.file(name).size_is_durable = true;
+            }
+            Event::FailedSync(name) => self.file(name).dirty_pages.clear(),
+            Event::SyncDir => self.files.values_mut().for_each(|file| file.name_is_durable = true),
+            Event::Remove(name) => self.file(name).is_removed = true,
+            Event::Punch(name, from, end) => {
+                let zeros = vec![0; (end - from) as usize];
+                self.file(name).write(*from as usize, &zeros);
+            }
+            Event::Time(now_ns) => self.now_ns = *now_ns,
+        }
+    }
+
+    fn file(&mut self, name: &str) -> &mut Content {
+        self.files.get_mut(name).unwrap()
+    }
+}
