@@ -6,6 +6,7 @@ mod damage;
 mod format;
 mod live;
 mod round_trip;
+mod verdicts;
 
 use super::header::description_check;
 use super::layout::Layout;
