@@ -73,6 +73,17 @@ impl Segment {
         self.map.is_locked()
     }
 
+    /// Whether the file turned out to be shorter than the ring: see [`WordMap::is_lost`].
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.map.is_lost()
+    }
+
+    /// The words that are not the file's: see [`WordMap::own_words`].
+    pub(crate) fn own_words(&self) -> (usize, &[AtomicU64]) {
+        self.map.own_words()
+    }
+
     /// All words.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.map.words()
