@@ -242,11 +242,8 @@ fn pass_on(
             // SAFETY: whoever installed it with `SA_SIGINFO` has given a function of this type,
             // and it gets what the kernel has given to this one.
             unsafe {
-                let handler: extern "C" fn(
-                    libc::c_int,
-                    *mut libc::siginfo_t,
-                    *mut libc::c_void,
-                ) = std::mem::transmute(handler);
+                let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                    std::mem::transmute(handler);
                 handler(signal, info, context);
             }
         }

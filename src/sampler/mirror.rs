@@ -5,6 +5,8 @@
 use super::segments::file_name;
 use super::storage::check_free;
 use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
+use super::watch;
+use crate::place;
 use crate::ring::{self, Blocks, Segment, SlotState, allocate, punch};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
@@ -39,6 +41,10 @@ pub struct MirrorEnd {
     pub error: Option<String>,
     /// Whether everything was written and synced.
     pub complete: bool,
+    /// Whether the disk has answered to the end.
+    pub answered: bool,
+    /// What others have done to it, in sentences.
+    pub notes: Vec<String>,
 }
 
 enum Message {
@@ -60,6 +66,8 @@ pub struct Mirror {
 #[derive(Clone)]
 pub struct MirrorFeed(Sender<Message>);
 
+/// What others do to the mirror is said so many times.
+const MAX_NOTES: usize = 100;
 /// How long the start of a run waits for the mirror's disk.
 const PREPARE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -95,6 +103,7 @@ impl Mirror {
         let (messages, inbox) = unbounded();
         let (outbox, end) = unbounded();
         let thread = std::thread::Builder::new().name("rs-mirror".to_owned()).spawn(move || {
+            ring::let_through();
             // Out of the benchmark's way; not SCHED_IDLE, which under load might starve the copy.
             let policy = Policy::Batch;
             apply(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned });
@@ -117,15 +126,15 @@ impl Mirror {
                 if let Some(thread) = self.thread.take() {
                     let _ = thread.join();
                 }
-                end
+                MirrorEnd { answered: true, ..end }
             }
             Err(RecvTimeoutError::Timeout) => {
                 let error = format!("the mirror's disk has not answered for {patience:?}");
-                MirrorEnd { error: Some(error), complete: false }
+                MirrorEnd { error: Some(error), ..MirrorEnd::default() }
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let error = "the mirror's thread ended early".to_owned();
-                MirrorEnd { error: Some(error), complete: false }
+                MirrorEnd { error: Some(error), ..MirrorEnd::default() }
             }
         }
     }
@@ -185,6 +194,7 @@ impl Copier {
                     continue;
                 }
                 Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
+                    self.mend();
                     self.begin_waiting();
                     self.copy_all();
                     self.sync_all();
@@ -194,6 +204,7 @@ impl Copier {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            self.mend();
             self.begin_waiting();
             self.copy_all();
             if last_sync.elapsed() + interval / 2 >= self.settings.sync_interval {
@@ -218,7 +229,7 @@ impl Copier {
         match self.make_file(number, bytes) {
             Ok(file) if reply.send(Ok(())).is_ok() => self.prepared = Some((number, file)),
             Ok(_) => {
-                let _ = std::fs::remove_file(self.settings.dir.join(file_name(number)));
+                let _ = place::remove_file(&self.settings.dir.join(file_name(number)));
             }
             Err(error) => {
                 let _ = reply.send(Err(error));
@@ -262,7 +273,7 @@ impl Copier {
             .and_then(|()| File::open(&self.settings.dir)?.sync_all());
         if let Err(error) = written {
             // Its name must be free for the next attempt.
-            let _ = std::fs::remove_file(&path);
+            let _ = place::remove_file(&path);
             return Err(error);
         }
         let next = header.first_seq;
@@ -291,7 +302,30 @@ impl Copier {
         while let [_, second, ..] = &self.copies[..]
             && second.segment.header().first_seq.0 <= oldest_wanted
         {
-            let _ = std::fs::remove_file(&self.copies.remove(0).path);
+            let _ = place::remove_file(&self.copies.remove(0).path);
+        }
+    }
+
+    /// Makes files again that others have deleted, cut off or overwritten, from what the rings have.
+    fn mend(&mut self) {
+        let recent = self.copies.len().saturating_sub(2);
+        for index in recent..self.copies.len() {
+            let copy = &mut self.copies[index];
+            let Some((what, is_there)) = copy.damage() else { continue };
+            let sentence = format!("the mirror {} {what}", copy.path.display());
+            let mended = if is_there {
+                copy.start_again()
+            } else {
+                let segment = copy.segment.clone();
+                self.begin(segment).map(|new| self.copies[index] = new)
+            };
+            let sentence = match mended {
+                Ok(()) => format!("{sentence} and was made again"),
+                Err(error) => format!("{sentence} and cannot be made again: {error}"),
+            };
+            if !self.end.notes.contains(&sentence) && self.end.notes.len() < MAX_NOTES {
+                self.end.notes.push(sentence);
+            }
         }
     }
 
@@ -317,6 +351,33 @@ impl Copier {
 }
 
 impl Copy {
+    /// What others have done to the file, and whether it still has its name.
+    fn damage(&self) -> Option<(&'static str, bool)> {
+        let header = self.segment.header();
+        match watch::damage(&self.file, &self.path, header.layout.file_bytes()) {
+            Some(what @ watch::CUT_OFF) => return Some((what, true)),
+            Some(what) => return Some((what, false)),
+            None => {}
+        }
+        let mut words = header.to_words();
+        let expected = words;
+        self.file.read_exact_at(bytemuck::cast_slice_mut(&mut words), 0).ok()?;
+        (words != expected).then_some((watch::OVERWRITTEN, true))
+    }
+
+    /// Writes all that the ring has to the same file once more.
+    fn start_again(&mut self) -> io::Result<()> {
+        let layout = self.segment.header().layout;
+        if self.file.metadata()?.len() < layout.file_bytes().0 {
+            self.file.set_len(layout.file_bytes().0)?;
+        }
+        write_words(&self.file, self.segment.head(), Bytes(0))?;
+        self.next = self.segment.header().first_seq;
+        self.entries = 0;
+        self.dirty = true;
+        Ok(())
+    }
+
     /// Writes the records and names that are new. One that cannot be written does not keep those
     /// behind it from being written.
     ///
