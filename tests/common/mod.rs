@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test crate uses another part.
 
 pub mod format;
+pub mod hands;
 pub mod json;
 pub mod process;
 
