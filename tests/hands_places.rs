@@ -97,7 +97,7 @@ fn nothing_is_done_behind_a_link_in_the_place_of_a_run() {
     // Until the recorder has noticed, and has tried to make its next ring there.
     std::thread::sleep(std::time::Duration::from_millis(2500));
     live.signal(Signal::INT);
-    live.end().has_status(0).says(&["was moved away"]);
+    live.end().has_status(0).says(&["was replaced"]);
     let files = world.files();
     assert_true_and_accounted(&world, &files);
     assert_eq!(files.summary()["samples_lost"].int(), 0);
@@ -298,11 +298,11 @@ fn what_is_read_while_others_change_it_is_right_or_refused() {
 #[test]
 fn a_ring_that_is_cut_off_while_the_final_files_are_written_costs_what_only_it_had() {
     let world = World::new();
-    let options = ["--interval", "1ms", "--max-samples", "20000", "--sync-interval", "50ms"];
+    let options = ["--interval", "2ms", "--max-samples", "1500", "--sync-interval", "50ms"];
     let live = world.record(&options).start();
     let dir = world.run_dir(&world.rings());
     let ring = dir.join("00000.ring");
-    world.wait_for_samples(&ring, 1000);
+    world.wait_for_samples(&ring, 200);
     live.signal(Signal::INT);
     wait_until("the time series, half written", || {
         let names = entries(&world.results());

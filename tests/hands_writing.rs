@@ -337,10 +337,11 @@ fn random_hands_never_stop_it_and_no_value_is_ever_wrong() {
     let mut done = Vec::new();
     for _ in 0..meddlings() {
         let dir = &dirs[usize::from(dice.below(4) == 0)];
-        let rings = entries(dir).into_iter().filter(|name| name.ends_with(".ring"));
-        let Some(newest) = rings.max() else { continue };
+        let newest = wait_until("a ring to meddle with", || {
+            entries(dir).into_iter().filter(|name| name.ends_with(".ring")).max()
+        });
         done.push((newest.clone(), meddle(&dir.join(newest), &mut dice)));
-        std::thread::sleep(Duration::from_millis(dice.below(300)));
+        std::thread::sleep(Duration::from_millis(dice.below(1200)));
         assert!(live.is_running(), "after {done:?}");
     }
     live.signal(Signal::INT);

@@ -30,20 +30,18 @@ pub const OVERWRITTEN: &str = "was overwritten by somebody else";
 /// name; `None` if it is as it was left, or if the kernel does not say.
 pub fn damage(file: &File, path: &Path, bytes: Bytes) -> Option<&'static str> {
     let own = file.metadata().ok()?;
-    if own.nlink() == 0 {
-        return Some("was deleted by somebody else");
-    }
-    if own.len() < bytes.0 {
-        return Some(CUT_OFF);
-    }
     match std::fs::symlink_metadata(path) {
-        Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => None,
+        Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => {
+            (own.len() < bytes.0).then_some(CUT_OFF)
+        }
         Ok(_) => Some("was replaced by somebody else"),
         Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {
-                Some("was moved away by somebody else")
+                let is_deleted = own.nlink() == 0;
+                let how = ["was moved away by somebody else", "was deleted by somebody else"];
+                Some(how[usize::from(is_deleted)])
             }
-            _ => None,
+            _ => (own.len() < bytes.0).then_some(CUT_OFF),
         },
     }
 }
