@@ -55,7 +55,7 @@ fn shared(world: &World, name: &str, mode: u32) -> PathBuf {
 
 #[test]
 fn a_ring_directory_that_is_a_link_is_followed_once() {
-    let world = World::new();
+    let world = World::in_memory();
     fs::create_dir(world.path("real")).unwrap();
     symlink(world.path("real"), world.rings()).unwrap();
     let live = world.record(&["--interval", "2ms"]).start();
@@ -78,7 +78,7 @@ fn nothing_is_done_behind_a_link_in_the_place_of_a_run() {
     if !is_root() {
         return;
     }
-    let world = World::new();
+    let world = World::in_memory();
     let victim = world.path("victim");
     fs::create_dir(&victim).unwrap();
     for name in ["00000.ring", "precious.ring", "run.json", "run.json.1"] {
@@ -114,7 +114,7 @@ fn another_users_run_is_not_acted_on() {
     if !is_root() {
         return;
     }
-    let world = World::new();
+    let world = World::in_memory();
     let base = shared(&world, "rings", 0o1777);
     let (live, dir, mirror) = watched(&world, 10);
     live.kill();
@@ -137,7 +137,7 @@ fn another_users_run_is_not_acted_on() {
 
 #[test]
 fn what_lies_under_the_names_of_final_files_is_neither_followed_nor_waited_for() {
-    let world = World::new();
+    let world = World::in_memory();
     let (live, dir, _) = watched(&world, 10);
     live.kill();
     let manifest = fs::read_to_string(dir.join("run.json")).unwrap();
@@ -163,7 +163,7 @@ fn what_lies_under_the_names_of_final_files_is_neither_followed_nor_waited_for()
 #[test]
 fn recorders_with_the_same_everything_do_not_get_in_each_others_way() {
     const RECORDERS: usize = 6;
-    let world = World::new();
+    let world = World::in_memory();
     let options = ["--interval", "5ms", "--benchmark-type", "same"];
     let start =
         |status: usize| world.run_sh(&options, &format!("sleep 0.2; exit {status}")).start();
@@ -188,7 +188,7 @@ fn recorders_with_the_same_everything_do_not_get_in_each_others_way() {
 
 #[test]
 fn the_number_of_a_dead_recorder_says_nothing() {
-    let world = World::new();
+    let world = World::in_memory();
     let (live, dir, mirror) = watched(&world, 10);
     live.kill();
     for dir in [&dir, &mirror] {
@@ -215,7 +215,7 @@ fn of_another_boot(ring: &Path) {
 
 #[test]
 fn a_mirror_of_a_boot_ago_is_recovered() {
-    let world = World::new();
+    let world = World::in_memory();
     let (live, dir, mirror) = watched(&world, 10);
     live.kill();
     // Memory is empty after a boot.
@@ -229,7 +229,7 @@ fn a_mirror_of_a_boot_ago_is_recovered() {
 
 #[test]
 fn two_files_that_say_they_are_one_ring_are_refused_and_kept() {
-    let world = World::new();
+    let world = World::in_memory();
     let (live, dir, mirror) = watched(&world, 10);
     live.kill();
     of_another_boot(&dir.join("00000.ring"));
@@ -243,10 +243,10 @@ fn two_files_that_say_they_are_one_ring_are_refused_and_kept() {
 
 #[test]
 fn a_ring_of_another_run_is_left_out() {
-    let world = World::new();
+    let world = World::in_memory();
     let (live, dir, _) = watched(&world, 30);
     live.kill();
-    let other = World::new();
+    let other = World::in_memory();
     let theirs = other.kept(5, &["--no-mirror"]).join("00000.ring");
     for name in ["00000.ring", "00007.ring"] {
         fs::copy(&theirs, dir.join(name)).unwrap();
@@ -263,7 +263,7 @@ fn a_ring_of_another_run_is_left_out() {
 #[test]
 fn what_is_read_while_others_change_it_is_right_or_refused() {
     let mut dice = common::hands::Dice(common::seed());
-    let world = World::new();
+    let world = World::in_memory();
     let (mut live, dir, mirror) = watched(&world, 20);
     let ring = dir.join("00000.ring");
     for _ in 0..common::rounds(6, 200) {
@@ -297,7 +297,7 @@ fn what_is_read_while_others_change_it_is_right_or_refused() {
 
 #[test]
 fn a_ring_that_is_cut_off_while_the_final_files_are_written_costs_what_only_it_had() {
-    let world = World::new();
+    let world = World::in_memory();
     let options = ["--interval", "2ms", "--max-samples", "1500", "--sync-interval", "50ms"];
     let live = world.record(&options).start();
     let dir = world.run_dir(&world.rings());

@@ -74,7 +74,7 @@ const ENDING: &[Case] = &[
         symlink(world.write("theirs", "theirs"), ring).unwrap();
     }),
     case("replaced by a ring", "was replaced", false, |world, ring| {
-        let other = World::new();
+        let other = World::in_memory();
         let dir = other.kept(5, &["--no-mirror"]);
         // Not by a rename: the other world may lie elsewhere.
         fs::copy(dir.join("00000.ring"), world.path("rings/other")).unwrap();
@@ -115,7 +115,7 @@ fn each(cases: &'static [Case], test: fn(&Case)) {
 #[test]
 fn a_ring_that_others_spoil_is_followed_by_a_new_one() {
     each(ENDING, |case| {
-        let world = World::new();
+        let world = World::in_memory();
         let (live, dir, mirror) = watched(&world, 20);
         let had = world.info(&mirror.join("00000.ring")).unwrap()["summary"]["samples_kept"].int();
         (case.hand)(&world, &dir.join("00000.ring"));
@@ -142,7 +142,7 @@ fn a_ring_that_others_spoil_is_followed_by_a_new_one() {
 #[test]
 fn what_is_spoiled_and_then_killed_is_recovered() {
     each(ENDING, |case| {
-        let world = World::new();
+        let world = World::in_memory();
         let (live, dir, mirror) = watched(&world, 20);
         let had = world.info(&mirror.join("00000.ring")).unwrap()["summary"]["samples_kept"].int();
         (case.hand)(&world, &dir.join("00000.ring"));
@@ -173,7 +173,7 @@ const HARMLESS: &[Case] = &[
 #[test]
 fn what_does_no_harm_changes_nothing() {
     each(HARMLESS, |case| {
-        let world = World::new();
+        let world = World::in_memory();
         let (live, dir, _) = watched(&world, 20);
         let ring = dir.join("00000.ring");
         (case.hand)(&world, &ring);
@@ -207,7 +207,7 @@ const TO_THE_MIRROR: &[Case] = &[
 #[test]
 fn a_mirror_that_others_spoil_is_made_again() {
     each(TO_THE_MIRROR, |case| {
-        let world = World::new();
+        let world = World::in_memory();
         let (live, dir, mirror) = watched(&world, 20);
         let copy = mirror.join("00000.ring");
         (case.hand)(&world, &copy);
@@ -228,7 +228,7 @@ fn a_mirror_that_others_spoil_is_made_again() {
 
 #[test]
 fn a_mirror_whose_directory_is_deleted_is_a_warning() {
-    let world = World::new();
+    let world = World::in_memory();
     let (live, _, mirror) = watched(&world, 20);
     fs::remove_dir_all(mirror).unwrap();
     std::thread::sleep(Duration::from_millis(200));
@@ -241,7 +241,7 @@ fn a_mirror_whose_directory_is_deleted_is_a_warning() {
 
 #[test]
 fn slots_that_are_overwritten_are_taken_from_the_mirror() {
-    let world = World::new();
+    let world = World::in_memory();
     let (live, dir, mirror) = watched(&world, 30);
     let ring = dir.join("00000.ring");
     let (offset, slot) = slots(&ring);
@@ -265,7 +265,7 @@ fn slots_that_are_overwritten_are_taken_from_the_mirror() {
 
 #[test]
 fn without_a_mirror_what_is_lost_is_counted_and_said() {
-    let world = World::new();
+    let world = World::in_memory();
     let options = ["--interval", "10ms", "--max-samples", "300", "--no-mirror"];
     let live = world.record(&options).start();
     let dir = world.run_dir(&world.rings());
@@ -298,7 +298,7 @@ fn a_manifest_that_others_spoil_is_written_anew() {
             fs::create_dir(path).unwrap();
         }),
     ] {
-        let world = World::new();
+        let world = World::in_memory();
         let (live, dir, mirror) = watched(&world, 5);
         for dir in [&dir, &mirror] {
             hand(&dir.join("run.json"));
@@ -317,7 +317,7 @@ fn a_manifest_that_others_spoil_is_written_anew() {
 
 #[test]
 fn the_command_and_its_status_are_none_the_wiser() {
-    let world = World::new();
+    let world = World::in_memory();
     let script = "sleep 0.1; for file in \"$W\"/rings/*/* \"$W\"/mirrors/*/*; do : > \"$file\"; done; \
                   sleep 0.1; exit 7";
     world.run_sh(&["--interval", "1ms"], script).ends_with(7).says(&["was cut off"]);
@@ -330,7 +330,7 @@ fn the_command_and_its_status_are_none_the_wiser() {
 #[test]
 fn random_hands_never_stop_it_and_no_value_is_ever_wrong() {
     let mut dice = Dice(seed());
-    let world = World::new();
+    let world = World::in_memory();
     let options = ["--interval", "1ms", "--max-samples", "1000", "--sync-interval", "20ms"];
     let mut live = world.record(&options).start();
     let dirs = [world.run_dir(&world.rings()), world.run_dir(&world.mirrors())];

@@ -38,6 +38,12 @@ impl World {
         World { dir }
     }
 
+    /// In memory, for tests that must not wait for a disk that is busy with others.
+    pub fn in_memory() -> World {
+        let dir = tempfile::Builder::new().prefix("ringstat-test-").tempdir_in("/dev/shm").unwrap();
+        World { dir }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
