@@ -28,12 +28,14 @@ struct Entry {
 }
 
 impl Entry {
-    const UNUSED: Entry = Entry {
-        version: AtomicU64::new(0),
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        lost_from: AtomicUsize::new(0),
-    };
+    const fn unused() -> Entry {
+        Entry {
+            version: AtomicU64::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            lost_from: AtomicUsize::new(0),
+        }
+    }
 
     /// The end of the map, if `address` lies in it.
     fn end_if_has(&self, address: usize) -> Option<usize> {
@@ -51,7 +53,7 @@ impl Entry {
     }
 }
 
-static ENTRIES: [Entry; MAX_MAPS] = [const { Entry::UNUSED }; MAX_MAPS];
+static ENTRIES: [Entry; MAX_MAPS] = [const { Entry::unused() }; MAX_MAPS];
 /// What was in force before our handler.
 static PREVIOUS: Previous = Previous(UnsafeCell::new(MaybeUninit::uninit()));
 /// For whoever makes or ends a map; the handler does not take it. Whether the handler is installed.
