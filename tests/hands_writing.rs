@@ -163,7 +163,7 @@ const HARMLESS: &[Case] = &[
         file.set_len(file.metadata().unwrap().len() + (1 << 40)).unwrap();
     }),
     case("chmod 000", "", false, |_, ring| {
-        fs::set_permissions(ring, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(ring, Permissions::from_mode(0o000)).unwrap();
     }),
     case("a hard link", "", false, |world, ring| {
         fs::hard_link(ring, world.path("link")).unwrap();
