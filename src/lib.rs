@@ -41,6 +41,7 @@
 mod decode;
 mod description;
 mod fault;
+mod place;
 mod record;
 pub mod ring;
 mod run;

@@ -109,7 +109,9 @@ pub struct Options {
     /// down all samples are lost
     #[arg(long)]
     pub no_mirror: bool,
-    /// Time between two syncs of the durable copy: what a power cut may cost; from 10ms to 24h
+    /// Time between two syncs of the durable copy: what a power cut may cost; from 10ms to 24h. Also
+    /// between two looks at whether somebody else has touched the ring. Less if the ring would be
+    /// full sooner
     #[arg(
         long, value_name = "TIME", value_parser = time, allow_hyphen_values = true,
         default_value = "30"

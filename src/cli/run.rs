@@ -90,12 +90,15 @@ pub fn announce(info: &RunInfo, volume: Volume) -> Vec<String> {
 /// Writes the files of a recording and says where they are, and what went wrong that was not
 /// `said` before; the exit status of doing so.
 pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
-    recording.warnings().iter().filter(|warning| !said.contains(warning)).for_each(term::warn);
+    let before = recording.warnings();
+    before.iter().filter(|warning| !said.contains(warning)).for_each(term::warn);
     let mut progress = Progress::new("writing samples", volume);
     let result = recording.write_files(&mut |done, total| progress.set(done, total));
     drop(progress);
     match result {
         Ok(files) => {
+            let warnings = recording.warnings();
+            warnings.iter().filter(|warning| !before.contains(warning)).for_each(term::warn);
             volume.files(&files);
             for dir in recording.ring_dirs() {
                 volume.say(format_args!("ring kept in {}", dir.display()));

@@ -4,7 +4,7 @@
 
 use crate::description::Description;
 use crate::record::RecordView;
-use crate::ring::{Entry, Header, ReadAt, Ring, RingError, Scan};
+use crate::ring::{self, Entry, Header, ReadAt, Ring, RingError, Scan};
 use crate::units::Seq;
 use std::collections::HashMap;
 use std::fs::File;
@@ -136,10 +136,13 @@ pub struct Rings {
 /// # Errors
 /// [`DecodeError`].
 pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
-    let slots_offset = Ring::open(path)?.header().layout.slots_offset.0;
+    let live = ring::open(path)?;
+    let failed = |source| DecodeError::Snapshot { path: path.to_owned(), source };
+    let layout = Ring::new(Box::new(live.try_clone().map_err(failed)?), path)?.header().layout;
+    let slots_offset = layout.slots_offset.0;
     let copied = || {
-        let live = File::open(path)?;
-        let length = live.metadata()?.len();
+        // No more than the ring: somebody may have made the file longer.
+        let length = live.metadata()?.len().min(layout.file_bytes().0);
         let copy =
             File::from(rustix::fs::memfd_create("ringstat", rustix::fs::MemfdFlags::CLOEXEC)?);
         copy.set_len(length)?;
@@ -148,8 +151,7 @@ pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
         copy_range(&live, &copy, 0..slots_offset)?;
         Ok(copy)
     };
-    let copy =
-        copied().map_err(|source| DecodeError::Snapshot { path: path.to_owned(), source })?;
+    let copy = copied().map_err(failed)?;
     Ok(Ring::new(Box::new(copy), path)?)
 }
 

@@ -1,10 +1,11 @@
 //! Making a ring file: created anew, never through a symlink, with all its blocks, so that nothing
 //! written later can meet a full disk.
 
+use crate::place::Place;
 use crate::units::Bytes;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Zeros written at a time.
@@ -27,18 +28,13 @@ pub enum Blocks {
 /// # Errors
 /// The kernel's; `StorageFull` and `FileTooLarge` among them.
 pub fn allocate(path: &Path, bytes: Bytes, blocks: Blocks) -> io::Result<File> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)?;
+    let (place, name) = Place::of(path)?;
+    let file = place.create(name)?;
     match fill(&file, bytes, blocks) {
         Ok(()) => Ok(file),
         Err(error) => {
             // The first error is what the user needs; a file that stays is found by `recover`.
-            let _ = std::fs::remove_file(path);
+            let _ = place.remove(name);
             Err(error)
         }
     }

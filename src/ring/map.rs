@@ -1,6 +1,7 @@
 //! Ring memory: mapped from a file or private, seen as atomic words. One of the few files with
 //! `unsafe` in it; it knows nothing of what the words mean.
 
+use super::guard::Guarded;
 use crate::sync::AtomicU64;
 use crate::units::Bytes;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
@@ -8,7 +9,12 @@ use std::fs::File;
 use std::io;
 
 /// Zeroed or file-backed memory of a fixed number of words, shared by threads.
+///
+/// A file may be cut off by whoever has the right to. What is stored behind its new end then goes to
+/// memory of this process, and [`is_lost`](Self::is_lost) says so.
 pub struct WordMap {
+    /// Of a file. Dropped before the map.
+    guard: Option<Guarded>,
     map: MmapRaw,
     locked: bool,
 }
@@ -26,7 +32,8 @@ impl WordMap {
             ));
         }
         let map = MmapOptions::new().len(length(bytes)?).populate().map_raw(file)?;
-        Ok(WordMap { map, locked: false })
+        let guard = Guarded::new(map.as_ptr() as usize, map.len())?;
+        Ok(WordMap { guard: Some(guard), map, locked: false })
     }
 
     /// Private memory, lost with the process; every page of it is touched.
@@ -35,7 +42,7 @@ impl WordMap {
     /// The kernel's.
     pub fn private(bytes: Bytes) -> io::Result<WordMap> {
         let map = MmapOptions::new().len(length(bytes)?).populate().map_anon()?;
-        Ok(WordMap { map: MmapMut::into(map), locked: false })
+        Ok(WordMap { guard: None, map: MmapMut::into(map), locked: false })
     }
 
     /// Keeps the pages in memory (`mlock`), where the process may.
@@ -50,6 +57,20 @@ impl WordMap {
         self.locked
     }
 
+    /// Whether the file turned out to be shorter than the map when something was stored or read.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guarded::is_lost)
+    }
+
+    /// The words that are not the file's, and where they begin: all of private memory, none of a
+    /// file that nobody has touched.
+    pub fn own_words(&self) -> (usize, &[AtomicU64]) {
+        let of_file = self.guard.as_ref().map_or(0, Guarded::bytes_of_file);
+        let from = (of_file / size_of::<AtomicU64>()).min(self.words().len());
+        (from, &self.words()[from..])
+    }
+
     /// All words.
     pub fn words(&self) -> &[AtomicU64] {
         let words = self.map.len() / size_of::<AtomicU64>();
@@ -58,7 +79,8 @@ impl WordMap {
         // at a page boundary, so it is aligned for `AtomicU64`, which has the size and, on the
         // 64-bit targets this crate is built for, the alignment of `u64`; any bits are a valid
         // value. No `&mut` to this memory is ever made, and this crate touches it only through
-        // these atomics; other processes may store to it, which atomics allow for.
+        // these atomics; other processes may store to it, which atomics allow for. A page that the
+        // file has lost is replaced by the guard when it is touched.
         // (`std::sync::atomic::AtomicU64`: "same size and bit validity as u64";
         // `std::slice::from_raw_parts`.)
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<AtomicU64>(), words) }
@@ -85,6 +107,52 @@ mod tests {
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
         assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
         assert!(WordMap::of_file(&file, Bytes(4097)).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_costs_what_was_cut_off_and_no_more() {
+        const PAGES: usize = 16;
+        // A multiple of every size of page that Linux has.
+        let page = 65536;
+        let bytes = PAGES * page;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(bytes as u64).unwrap();
+        let map = WordMap::of_file(&file, Bytes(bytes as u64)).unwrap();
+        let word = |nth: usize| &map.words()[nth * page / 8];
+        let fill = || (0..PAGES).for_each(|nth| word(nth).store(nth as u64 + 1, Ordering::Relaxed));
+        fill();
+        assert!(!map.is_lost() && map.own_words().1.is_empty());
+        file.set_len(10 * page as u64).unwrap();
+        let read = |nth: usize| word(nth).load(Ordering::Relaxed);
+        assert_eq!((read(12), map.is_lost()), (0, true));
+        assert_eq!((read(15), read(9)), (0, 10), "zeros behind the end, the file before it");
+        assert_eq!(map.own_words().0, 12 * page / 8);
+        word(13).store(7, Ordering::Relaxed);
+        file.set_len(0).unwrap();
+        // From several threads at once: what is stored once the map is lost stays.
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for nth in (thread..12).step_by(4).rev() {
+                        word(nth).store(100 + nth as u64, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(read(13), 7);
+        assert!((0..12).all(|nth| read(nth) == 100 + nth as u64));
+        assert_eq!(map.own_words().0, 0);
+        assert_eq!(file.metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_map_has_gone() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        for _ in 0..5000 {
+            let map = WordMap::of_file(&file, Bytes(4096)).unwrap();
+            assert!(!map.is_lost());
+        }
     }
 
     #[test]

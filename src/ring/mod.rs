@@ -3,6 +3,7 @@
 mod checksum;
 mod dictionary;
 mod file;
+mod guard;
 mod header;
 mod layout;
 mod map;
@@ -23,8 +24,13 @@ pub use header::{BadHeader, FIELDS, Header, MAX_INTERVAL_NS, MAX_SEGMENTS, MIN_I
 pub use layout::{BadLayout, FORMAT_VERSION, Layout, MAX_ENTRIES, MAX_SLOT_WORDS};
 pub use map::WordMap;
 pub use reader::{ReadAt, Ring, RingError, Scan};
-pub use slot::SlotState;
+pub use slot::{Draft, SlotState};
 pub use writer::{RingWriter, Segment};
 
+pub(crate) use guard::let_through;
 pub(crate) use layout::SLOT_HEAD_WORDS;
+pub(crate) use reader::{OwnWords, open};
+
+/// Where the description begins.
+pub(crate) const DESCRIPTION_OFFSET: u64 = layout::HEADER_BYTES.0;
 pub(crate) use slot::judge;

@@ -85,6 +85,30 @@ impl ReadAt for Arc<Segment> {
     }
 }
 
+/// The part of a segment that its file has lost and that is memory of this process; all else of it
+/// reads as zeros, and is in the file or nowhere.
+pub(crate) struct OwnWords(pub Arc<Segment>);
+
+impl ReadAt for OwnWords {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let (first, words) = self.0.own_words();
+        let length = self.len_bytes()?;
+        let mut done = 0;
+        for (chunk, at) in bytes.chunks_mut(8).zip((offset..length).step_by(8)) {
+            let index = usize::try_from(at / 8).unwrap_or(usize::MAX);
+            let word = index.checked_sub(first).and_then(|index| words.get(index));
+            let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
+            chunk.copy_from_slice(&word.to_ne_bytes()[..chunk.len()]);
+            done += chunk.len();
+        }
+        Ok(done)
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.0.len_bytes()
+    }
+}
+
 /// Why a ring could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -126,6 +150,20 @@ pub enum RingError {
     },
 }
 
+/// Opens a plain file, and waits for the other end of nothing else.
+pub(crate) fn open(path: &Path) -> Result<File, RingError> {
+    let io = |source| RingError::Io { path: path.to_owned(), source };
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(io)?;
+    if !file.metadata().map_err(io)?.is_file() {
+        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    Ok(file)
+}
+
 /// A ring opened for reading.
 pub struct Ring {
     bytes: Box<dyn ReadAt>,
@@ -160,16 +198,7 @@ impl Ring {
     /// # Errors
     /// [`RingError`] names the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Ring, RingError> {
-        let io = |source| RingError::Io { path: path.to_owned(), source };
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(path)
-            .map_err(io)?;
-        if !file.metadata().map_err(io)?.is_file() {
-            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-        }
-        Self::new(Box::new(file), path)
+        Self::new(Box::new(open(path)?), path)
     }
 
     /// Reads a ring from anything that has its bytes; `path` is for messages.
@@ -209,6 +238,29 @@ impl Ring {
         }
         let seed = header.seed();
         Ok(Ring { bytes, path, header, description, seed })
+    }
+
+    /// A ring of which only names and slots are to be believed: what its bytes have in the place of
+    /// `header` and `description` is not looked at. For one that was damaged there, when these are
+    /// known from elsewhere.
+    pub fn with_head(
+        bytes: Box<dyn ReadAt>,
+        path: &Path,
+        header: Header,
+        description: Vec<u8>,
+    ) -> Ring {
+        let seed = header.seed();
+        Ring { bytes, path: path.to_owned(), header, description, seed }
+    }
+
+    /// Opens a ring file with the head of another copy of it.
+    ///
+    /// # Errors
+    /// [`RingError::Io`].
+    pub fn open_with_head_of(path: &Path, copy: &Ring) -> Result<Ring, RingError> {
+        let file = open(path)?;
+        let (header, description) = (copy.header.clone(), copy.description.clone());
+        Ok(Self::with_head(Box::new(file), path, header, description))
     }
 
     /// The file's name, for messages.

@@ -9,7 +9,7 @@ use super::checksum::xxh64;
 use super::layout::SLOT_HEAD_WORDS;
 use super::orderings::{Orderings, Sound};
 use crate::sync::{AtomicU64, Ordering};
-use crate::units::Seq;
+use crate::units::{Seq, Words};
 
 pub(super) const COMMIT: usize = 0;
 pub(super) const CHECK: usize = 1;
@@ -58,12 +58,53 @@ impl<'a> SlotWriter<'a> {
     pub(super) fn commit_with<O: Orderings>(self, used: usize) {
         let used = used.min(self.words.len() - SLOT_HEAD_WORDS);
         self.words[LENGTH].store(used as u64, Ordering::Relaxed);
-        let covered = &self.words[LENGTH..SLOT_HEAD_WORDS + used];
-        let check =
-            xxh64(self.seed.wrapping_add(self.seq.0), covered, |word| word.load(Ordering::Relaxed));
+        let check = self.check(&self.words[LENGTH..SLOT_HEAD_WORDS + used]);
+        self.publish::<O>(check);
+    }
+
+    /// Copies the first `used` words of a record to the slot and publishes it. The checksum is that
+    /// of the draft: if somebody else stores to the slot meanwhile, or cuts it off, what is then
+    /// there does not verify.
+    #[inline]
+    pub fn commit_draft(self, draft: &Draft, used: usize) {
+        let used = used.min(self.words.len() - SLOT_HEAD_WORDS).min(draft.record().len());
+        draft.0[0].store(used as u64, Ordering::Relaxed);
+        let covered = &draft.0[..=used];
+        let check = self.check(covered);
+        for (cell, word) in self.words[LENGTH..].iter().zip(covered) {
+            cell.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.publish::<Sound>(check);
+    }
+
+    /// The checksum of length and record.
+    #[inline]
+    fn check(&self, covered: &[AtomicU64]) -> u64 {
+        xxh64(self.seed.wrapping_add(self.seq.0), covered, |word| word.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn publish<O: Orderings>(self, check: u64) {
         self.words[CHECK].store(check, Ordering::Relaxed);
         // Publishes the record. Pairs with the acquire load in `copy`.
         self.words[COMMIT].store(self.seq.0 + 1, O::STORE_COMMIT);
+    }
+}
+
+/// Memory of the writer's own in which a record is made before it gets into its slot: length and
+/// record, as they lie there. Nobody else can store to it between a word and its checksum.
+pub struct Draft(Vec<AtomicU64>);
+
+impl Draft {
+    /// Room for records of so many words.
+    pub fn new(words: Words) -> Draft {
+        Draft((0..=words.0).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// The words of the record.
+    #[inline]
+    pub fn record(&self) -> &[AtomicU64] {
+        &self.0[1..]
     }
 }
 
@@ -166,6 +207,22 @@ mod tests {
         assert_eq!(judge(&read, 2, 4, Seq(10), SEED), SlotState::Valid(Seq(12), 3));
         assert_eq!(read[SLOT_HEAD_WORDS..], [7, 8, 9]);
         write(&words, 16, &[1, 2, 3, 4, 5]);
+        assert_eq!(judge(&copied(&words), 2, 4, Seq(10), SEED), SlotState::Valid(Seq(16), 5));
+    }
+
+    #[test]
+    fn a_draft_is_committed_as_it_was_made() {
+        let (words, draft) = (slot(8), Draft::new(Words(5)));
+        for (cell, value) in draft.record().iter().zip([7, 8, 9]) {
+            cell.store(value, Ordering::Relaxed);
+        }
+        SlotWriter::begin(&words, Seq(12), SEED).commit_draft(&draft, 3);
+        let in_place = slot(8);
+        write(&in_place, 12, &[7, 8, 9]);
+        assert_eq!(copied(&words), copied(&in_place));
+        // Longer than the slot: what fits.
+        let long = Draft::new(Words(100));
+        SlotWriter::begin(&words, Seq(16), SEED).commit_draft(&long, 90);
         assert_eq!(judge(&copied(&words), 2, 4, Seq(10), SEED), SlotState::Valid(Seq(16), 5));
     }
 

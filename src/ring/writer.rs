@@ -10,12 +10,14 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// The memory of one segment with its geometry: what its writer and, in the same process, its
 /// readers share.
 pub struct Segment {
     map: Arc<WordMap>,
     header: Header,
+    entries_used: AtomicU32,
 }
 
 impl Segment {
@@ -60,7 +62,7 @@ impl Segment {
         // The header's checksum is its last word: stored last, behind all that it speaks for.
         // Readers in this process get the segment from us; those in others check the checksums.
         map.words()[HEADER_CHECK].store(words[HEADER_CHECK], Ordering::Release);
-        Ok(Segment { map, header })
+        Ok(Segment { map, header, entries_used: AtomicU32::new(0) })
     }
 
     /// What the header says.
@@ -71,6 +73,17 @@ impl Segment {
     /// Whether the memory is locked.
     pub fn is_locked(&self) -> bool {
         self.map.is_locked()
+    }
+
+    /// Whether the file turned out to be shorter than the ring: see [`WordMap::is_lost`].
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.map.is_lost()
+    }
+
+    /// The words that are not the file's: see [`WordMap::own_words`].
+    pub(crate) fn own_words(&self) -> (usize, &[AtomicU64]) {
+        self.map.own_words()
     }
 
     /// All words.
@@ -87,6 +100,12 @@ impl Segment {
     pub(crate) fn slot(&self, slot: Slot) -> &[AtomicU64] {
         let start = index(self.header.layout.slot_offset(slot));
         &self.map.words()[start..start + self.header.layout.slot.0 as usize]
+    }
+
+    /// Entries of the dictionary that were written.
+    pub(crate) fn entries_used(&self) -> u32 {
+        // A count for behind the run, when the writer's thread has been waited for.
+        self.entries_used.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Copies one entry of the dictionary, as a reader in this process: zeros if it is unused.
@@ -140,6 +159,8 @@ impl RingWriter {
         let words = self.segment.entry(entry);
         dictionary::write(words, entry, self.seed, (source, identity, seq), name);
         self.entries_used.set(entry + 1);
+        // See `Segment::entries_used`.
+        self.segment.entries_used.store(entry + 1, std::sync::atomic::Ordering::Relaxed);
         Some(entry)
     }
 }

@@ -2,11 +2,13 @@
 //! put anything in its way, and the lock that tells a living run from a dead one. No contents.
 
 use super::patience::{PATIENCE, within, within_or};
+use crate::place::Place;
 use rustix::process::geteuid;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Why there is no directory for a run.
@@ -79,7 +81,8 @@ pub fn private_base(path: &Path) -> Result<(), DirError> {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    _lock: Option<File>,
+    /// Holds the lock, where the file system has locks.
+    place: Arc<Place>,
 }
 
 /// Whether a run's directory is in use.
@@ -101,11 +104,11 @@ impl RunDir {
         let failed = |source| DirError::Create { path: path.clone(), source };
         fs::create_dir_all(base).map_err(failed)?;
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        let lock = File::open(&path).map_err(failed)?;
+        let place = Arc::new(Place::open(&path).map_err(failed)?);
         // Waits at most for somebody who tries whether the run lives. On a file system without
         // locks a living run cannot be told from a dead one; recording goes on.
-        let lock = lock.lock().is_ok().then_some(lock);
-        Ok(RunDir { path, _lock: lock })
+        let _ = place.dir().lock();
+        Ok(RunDir { path, place })
     }
 
     /// As [`create`](Self::create), on a disk that may not answer.
@@ -121,9 +124,9 @@ impl RunDir {
     /// # Errors
     /// The kernel's.
     pub fn take(path: &Path) -> io::Result<Taken> {
-        let lock = File::open(path)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Taken::Ours(RunDir { path: path.to_owned(), _lock: Some(lock) })),
+        let place = Arc::new(Place::open(path)?);
+        match place.dir().try_lock() {
+            Ok(()) => Ok(Taken::Ours(RunDir { path: path.to_owned(), place })),
             Err(TryLockError::WouldBlock) => Ok(Taken::Living),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -153,27 +156,33 @@ impl RunDir {
 
     /// As [`remove`](Self::remove), on a disk that may not answer; whether it did.
     pub fn remove_soon(&self, manifest: &'static str) -> bool {
-        let path = self.path.clone();
-        within(PATIENCE, move || remove(&path, manifest)).is_some()
+        let (path, place) = (self.path.clone(), self.place.clone());
+        within(PATIENCE, move || remove(&place, &path, manifest)).is_some()
     }
 
     /// Removes it with all that ringstat has put there, the manifest last: as long as anything is
     /// left, the manifest says what. Other files stay, and the directory with them.
     pub fn remove(&self, manifest: &str) {
-        remove(&self.path, manifest);
+        remove(&self.place, &self.path, manifest);
     }
 }
 
-fn remove(dir: &Path, manifest: &str) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+/// Whether a directory is one that this user has made: in a place that others can write to they may
+/// have put theirs, and what is in it is not to be acted on.
+pub(super) fn is_own(dir: &Path) -> bool {
+    let is_own = |meta: fs::Metadata| meta.is_dir() && meta.uid() == geteuid().as_raw();
+    fs::symlink_metadata(dir).is_ok_and(is_own)
+}
+
+/// In the directory that was opened, wherever it is by now; its name goes only if it is empty.
+fn remove(place: &Place, dir: &Path, manifest: &str) {
+    let Ok(names) = place.names() else { return };
     let own =
         |name: &str| name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest);
-    for entry in entries.flatten() {
-        if entry.file_name().to_str().is_some_and(own) {
-            let _ = fs::remove_file(entry.path());
-        }
+    for name in names.iter().filter(|name| own(name)) {
+        let _ = place.remove(name);
     }
-    let _ = fs::remove_file(dir.join(manifest));
+    let _ = place.remove(manifest);
     let _ = fs::remove_dir(dir);
 }
 

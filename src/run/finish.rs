@@ -9,9 +9,10 @@ use super::manifest::{DATETIME, Manifest};
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{DecodeError, Decoder, Format, Written};
 use chrono::{Duration, NaiveDateTime};
+use rustix::process::geteuid;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 
@@ -364,9 +365,21 @@ fn bumped(datetime: &str, seconds: i64) -> String {
     }
 }
 
-/// Whether a file has these bytes in it.
+/// Opens a file that may be one of ours: where others can make files too, nothing that they have
+/// put there under its name is taken for it, or waited for.
+fn open_own(path: &Path) -> Option<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let meta = file.metadata().ok()?;
+    let dir = fs::metadata(path.parent()?).ok()?;
+    let is_shared = dir.mode() & 0o022 != 0;
+    let is_known = [geteuid().as_raw(), dir.uid()].contains(&meta.uid());
+    (meta.is_file() && (is_known || !is_shared)).then_some(file)
+}
+
+/// Whether a file of ours has these bytes in it.
 fn contains(path: &Path, needle: &[u8]) -> bool {
-    let Ok(mut file) = File::open(path) else { return false };
+    let Some(mut file) = open_own(path) else { return false };
     let mut window = Vec::new();
     let mut chunk = vec![0; 1 << 20];
     loop {

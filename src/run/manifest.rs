@@ -2,9 +2,9 @@
 //! the recorder cannot. Its text and how it is kept; what is done with it is for others.
 
 use super::patience::{PATIENCE, within};
+use crate::place::Place;
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -92,8 +92,8 @@ impl Manifest {
         let mut result = Ok(());
         let mut saved = dirs.is_empty();
         for dir in dirs {
-            let (path, text) = (dir.join(MANIFEST), text.clone());
-            match within(PATIENCE, move || replace(&path, &text)) {
+            let (dir, text) = (dir.clone(), text.clone());
+            match within(PATIENCE, move || replace(&dir, &text)) {
                 Some(Ok(())) => saved = true,
                 Some(Err(error)) => result = Err(error),
                 None => result = Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
@@ -108,7 +108,7 @@ impl Manifest {
     /// The kernel's, and `InvalidData` for anything that is not a manifest.
     pub fn load(dir: &Path) -> io::Result<Manifest> {
         let mut text = Vec::new();
-        File::open(dir.join(MANIFEST))?.take(MAX_BYTES).read_to_end(&mut text)?;
+        Place::open(dir)?.read(MANIFEST)?.take(MAX_BYTES).read_to_end(&mut text)?;
         let manifest: Manifest = serde_json::from_slice(&text)?;
         let refused = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         if manifest.version != 1 {
@@ -127,14 +127,9 @@ impl Manifest {
     }
 }
 
-/// Writes a file beside it and renames it into place.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(MANIFEST).tempfile_in(dir)?;
-    file.write_all(text)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
+/// Gives the manifest in `dir` a new text, at once.
+fn replace(dir: &Path, text: &[u8]) -> io::Result<()> {
+    Place::open(dir)?.replace(MANIFEST, MANIFEST, |file| file.write_all(text))
 }
 
 #[cfg(all(test, not(loom)))]

@@ -360,6 +360,7 @@ fn plan(
         interval_ns: ns(settings.interval).unwrap_or(u64::MAX),
         max_samples: settings.max_samples,
         spare_slots: mirror.map_or(1, MirrorSettings::spare_slots),
+        look_interval: settings.sync_interval.max(settings.interval),
         ring_dir: manifest.ring_dir.clone(),
         mirror_dir: manifest.mirror_dir.clone(),
         description,

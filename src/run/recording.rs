@@ -6,10 +6,12 @@ use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{Ended, MANIFEST, Manifest};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, HostSummary, TimeSeriesData};
-use crate::ring::{Ring, RingError};
-use crate::sampler::{Kept, SamplerEnd, file_name};
+use crate::place::Place;
+use crate::ring::{self, DESCRIPTION_OFFSET, OwnWords, ReadAt, Ring, RingError};
+use crate::sampler::{Kept, SamplerEnd, damage, file_name};
 use crate::sync::Ordering;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ pub struct Recording {
 struct Inner {
     segments: Vec<Kept>,
     mirror_complete: bool,
+    mirror_dir: Option<PathBuf>,
     keep_ring: bool,
     run_id: Uuid,
     runtime: Duration,
@@ -59,24 +62,46 @@ impl Settled {
 impl Inner {
     /// Copies the rings to a run's directory, each under its name only when it is whole.
     fn save_into(&self, dir: &Path) -> io::Result<()> {
-        for kept in &self.segments {
-            let mut file = tempfile::Builder::new().prefix(MANIFEST).tempfile_in(dir)?;
-            let words = kept.segment.words();
-            file.as_file().set_len(size_of_val(words) as u64)?;
-            for (index, chunk) in words.chunks(SAVED_WORDS).enumerate() {
-                let plain: Vec<u64> =
-                    chunk.iter().map(|word| word.load(Ordering::Relaxed)).collect();
-                // What was never written takes no room.
-                if plain.iter().any(|word| *word != 0) {
-                    let offset = (index * SAVED_WORDS * size_of::<u64>()) as u64;
-                    file.as_file().write_all_at(bytemuck::cast_slice(&plain), offset)?;
-                }
+        let save = || {
+            ring::let_through();
+            let place = Place::open(dir)?;
+            for kept in &self.segments {
+                let name = file_name(kept.segment.header().segment);
+                place.replace(&name, MANIFEST, |file| save(kept, file))?;
             }
-            file.as_file_mut().sync_all()?;
+            Ok(())
+        };
+        // A thread of our own may have the signal that tells of a ring that was cut off.
+        std::thread::scope(|scope| scope.spawn(save).join())
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that saves them panicked")))
+    }
+
+    /// Whether others have done something to a ring: its file may not be where its name says, or
+    /// not have everything.
+    fn is_damaged(&self) -> bool {
+        let is_gone = |kept: &Kept| {
+            let (Some(file), Some(path)) = (&kept.file, &kept.path) else { return false };
+            kept.segment.is_lost()
+                || damage(file, path, kept.segment.header().layout.file_bytes()).is_some()
+        };
+        self.segments.iter().any(is_gone)
+    }
+
+    /// All copies of the rings that there are, for when those that were written are not whole.
+    fn all_copies(&self) -> Result<Vec<Ring>, RingError> {
+        let mut rings = Vec::new();
+        for kept in &self.segments {
+            rings.push(ring_of(kept)?);
+            if kept.segment.is_lost() {
+                rings.push(with_head(kept, Box::new(OwnWords(kept.segment.clone()))));
+            }
             let name = file_name(kept.segment.header().segment);
-            file.persist(dir.join(name)).map_err(|error| error.error)?;
+            let copy = self.mirror_dir.as_ref().map(|dir| Place::open(dir)?.read(&name));
+            if let Some(Ok(file)) = copy {
+                rings.push(with_head(kept, Box::new(file)));
+            }
         }
-        Ok(())
+        Ok(rings)
     }
 
     /// A directory of this run that has the rings now: the one for its ring, if there is one and it
@@ -102,6 +127,25 @@ impl Inner {
     }
 }
 
+/// Writes all words of a ring, but for what was never written.
+fn save(kept: &Kept, file: &mut File) -> io::Result<()> {
+    let words = kept.segment.words();
+    file.set_len(size_of_val(words) as u64)?;
+    for (index, chunk) in words.chunks(SAVED_WORDS).enumerate() {
+        let plain: Vec<u64> = chunk.iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        if plain.iter().any(|word| *word != 0) {
+            let offset = (index * SAVED_WORDS * size_of::<u64>()) as u64;
+            file.write_all_at(bytemuck::cast_slice(&plain), offset)?;
+        }
+    }
+    // Somebody may have overwritten it.
+    let head = kept.segment.header().to_words();
+    file.write_all_at(bytemuck::cast_slice(&head), 0)?;
+    file.write_all_at(&kept.description, DESCRIPTION_OFFSET)
+}
+
+/// How often the rings are read again because somebody changes them meanwhile.
+const ATTEMPTS: usize = 5;
 /// Words that are copied at a time.
 const SAVED_WORDS: usize = 8 << 10;
 
@@ -120,14 +164,23 @@ impl Recording {
         runtime: Duration,
         keep_ring: bool,
     ) -> Self {
-        let SamplerEnd { segments, mirror_complete, .. } = end;
+        let SamplerEnd { segments, mirror_complete, mirror_answered, .. } = end;
+        let mirror_dir = manifest.mirror_dir.clone().filter(|_| mirror_answered);
         manifest.ended = Some(Ended { runtime_seconds: runtime.as_secs_f64(), exit_status: None });
         // If this cannot be saved, `recover` takes the times from the rings.
         let _ = manifest.save();
         let run_id = manifest.run_id;
         let state = Mutex::new(Settled { manifest, dirs, files: None });
         Recording {
-            inner: Arc::new(Inner { segments, mirror_complete, keep_ring, run_id, runtime, state }),
+            inner: Arc::new(Inner {
+                segments,
+                mirror_complete,
+                mirror_dir,
+                keep_ring,
+                run_id,
+                runtime,
+                state,
+            }),
         }
     }
 
@@ -156,17 +209,24 @@ impl Recording {
     /// that have them; none if they are lost.
     pub fn save_rings(&self) -> Vec<PathBuf> {
         let is_private = self.inner.segments.iter().any(|kept| kept.path.is_none());
+        let is_damaged = self.inner.is_damaged();
         self.settled(|settled| {
-            if !is_private || self.inner.mirror_complete || settled.files.is_some() {
+            let is_safe = !is_damaged && (!is_private || self.inner.mirror_complete);
+            if is_safe || settled.files.is_some() {
                 return settled.dirs_with_rings();
             }
             let Settled { manifest, dirs, .. } = settled;
             let own = manifest.ring_dir.as_deref();
             let Some(saved) = self.inner.save_somewhere(own, dirs) else { return Vec::new() };
+            manifest.ring_dir = Some(saved.clone());
+            if is_damaged && self.inner.mirror_dir.is_some() {
+                // The mirror may have what the ring has lost.
+                let _ = manifest.save();
+                return settled.dirs_with_rings();
+            }
             // The other directories have nothing whole, and would only mislead `recover`.
             dirs.retain(|dir| dir.path() == saved || !dir.remove_soon(MANIFEST));
             manifest.mirror_dir = None;
-            manifest.ring_dir = Some(saved.clone());
             let _ = manifest.save();
             vec![saved]
         })
@@ -177,8 +237,21 @@ impl Recording {
     /// # Errors
     /// [`DecodeError`].
     pub fn decoder(&self) -> Result<Decoder, DecodeError> {
-        let rings: Result<Vec<Ring>, RingError> = self.inner.segments.iter().map(ring_of).collect();
-        Decoder::new(rings?)
+        let segments = &self.inner.segments;
+        let rings = segments.iter().map(ring_of).collect::<Result<Vec<Ring>, RingError>>()?;
+        let has_names = rings.iter().zip(segments).all(|(ring, kept)| has_names(ring, kept));
+        let decoder = Decoder::new(rings);
+        match &decoder {
+            Ok(decoder) if has_names && self.is_whole(decoder.summary()) => {}
+            // Reads everything twice, which a disk full of mirrors need not bear as a rule.
+            _ => return Decoder::new(self.inner.all_copies()?),
+        }
+        decoder
+    }
+
+    fn is_whole(&self, summary: &HostSummary) -> bool {
+        let is_lost = self.inner.segments.iter().any(|kept| kept.segment.is_lost());
+        !is_lost && summary.samples_lost == 0 && summary.slots_torn == 0
     }
 
     /// The whole time series in memory.
@@ -216,20 +289,11 @@ impl Recording {
         &self,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<FinalFiles, FinishError> {
-        let mut decoder = self.decoder()?;
         self.settled(|settled| {
             if let Some(files) = &settled.files {
                 return Ok(files.clone());
             }
-            let files = Order {
-                manifest: &mut settled.manifest,
-                save: !settled.dirs.is_empty(),
-                decoder: Some(&mut decoder),
-                system: SystemInfo::default(),
-                recovered: false,
-                progress,
-            }
-            .carry_out()?;
+            let files = self.written(settled, progress)?;
             settled.files = Some(files.clone());
             if self.inner.keep_ring {
                 settled.manifest.done = true;
@@ -239,6 +303,40 @@ impl Recording {
             }
             Ok(files)
         })
+    }
+
+    /// Rings that somebody changes while they are read are read again: what they have lost is then
+    /// known.
+    fn written(
+        &self,
+        settled: &mut Settled,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<FinalFiles, FinishError> {
+        let warnings = settled.manifest.warnings.clone();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut decoder = self.decoder()?;
+            settled.manifest.warnings.clone_from(&warnings);
+            let lost = decoder.summary().samples_lost;
+            if lost > 0 {
+                settled.manifest.warnings.push(format!(
+                    "{lost} samples are lost: neither the ring nor its mirror has them any more"
+                ));
+            }
+            let order = Order {
+                manifest: &mut settled.manifest,
+                save: !settled.dirs.is_empty(),
+                decoder: Some(&mut decoder),
+                system: SystemInfo::default(),
+                recovered: false,
+                progress,
+            };
+            match order.carry_out() {
+                Err(FinishError::Decode(DecodeError::Changed { .. })) if attempt < ATTEMPTS => {}
+                result => return result,
+            }
+        }
     }
 
     /// Removes the rings: the samples are gone with the last clone.
@@ -261,14 +359,22 @@ impl fmt::Debug for Recording {
     }
 }
 
-/// The ring's open file, whatever became of its name, or the memory itself.
+/// The ring's open file, whatever became of its name and its head, or the memory itself.
 fn ring_of(kept: &Kept) -> Result<Ring, RingError> {
-    let path = kept.path.as_deref().unwrap_or(Path::new("(private memory)"));
-    match &kept.file {
-        Some(file) => {
-            let io = |source| RingError::Io { path: path.to_owned(), source };
-            Ring::new(Box::new(file.try_clone().map_err(io)?), path)
-        }
-        None => Ring::new(Box::new(kept.segment.clone()), path),
-    }
+    let Some(file) = &kept.file else { return Ok(with_head(kept, Box::new(kept.segment.clone()))) };
+    let io = |source| RingError::Io { path: name_of(kept).to_owned(), source };
+    Ok(with_head(kept, Box::new(file.try_clone().map_err(io)?)))
+}
+
+fn with_head(kept: &Kept, bytes: Box<dyn ReadAt>) -> Ring {
+    Ring::with_head(bytes, name_of(kept), kept.segment.header().clone(), kept.description.clone())
+}
+
+fn name_of(kept: &Kept) -> &Path {
+    kept.path.as_deref().unwrap_or(Path::new("(private memory)"))
+}
+
+/// Whether a ring has all names that were written to it.
+fn has_names(ring: &Ring, kept: &Kept) -> bool {
+    (0..kept.segment.entries_used()).all(|entry| matches!(ring.entry(entry), Ok(Some(_))))
 }

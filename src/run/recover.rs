@@ -1,7 +1,7 @@
 //! Runs found by their files: which there are, whether they live, what they owe, and writing it.
 //! Also how a ring or run that a user names is found.
 
-use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base};
+use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base, is_own};
 use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
 use crate::decode::metadata::SystemInfo;
@@ -107,7 +107,7 @@ impl Store {
                     continue;
                 };
                 let dirs = found.entry(run_id).or_default();
-                if entry.path().is_dir() && !dirs.contains(&entry.path()) {
+                if is_own(&entry.path()) && !dirs.contains(&entry.path()) {
                     dirs.push(entry.path());
                 }
             }
@@ -153,7 +153,7 @@ impl Located {
     pub fn rings(&self) -> Result<Vec<Ring>, DecodeError> {
         match self {
             Located::File(path) => {
-                let living = path.parent().is_some_and(is_living);
+                let living = dir_of(path).is_some_and(is_living);
                 Ok(vec![if living { snapshot(path)? } else { Ring::open(path)? }])
             }
             Located::Run(run) => run.open(),
@@ -163,7 +163,7 @@ impl Located {
     /// What the run says of itself.
     pub fn manifest(&self) -> Option<Manifest> {
         match self {
-            Located::File(path) => Manifest::load(path.parent()?).ok(),
+            Located::File(path) => Manifest::load(&dir_of(path)?).ok(),
             Located::Run(run) => run.manifest.clone(),
         }
     }
@@ -192,7 +192,7 @@ impl FoundRun {
             let ring_dir = canonical(&manifest.ring_dir);
             let own = ring_dir.iter().cloned().chain(canonical(&manifest.mirror_dir));
             for dir in own.filter(|dir| dir.ends_with(manifest.run_id.to_string())) {
-                if dir.is_dir() && !dirs.contains(&dir) {
+                if is_own(&dir) && !dirs.contains(&dir) {
                     dirs.push(dir);
                 }
             }
@@ -244,14 +244,35 @@ impl FoundRun {
                 RunState::Recording => snapshot(path),
                 RunState::Owing | RunState::Kept => Ring::open(path).map_err(DecodeError::from),
             };
-            match ring {
+            match ring.and_then(|ring| self.of_this_run(ring)) {
                 Ok(ring) => rings.push(ring),
                 Err(error) => refused.push((path.clone(), error)),
+            }
+        }
+        if self.state != RunState::Recording {
+            // Where another copy tells what the head was, the slots judge themselves.
+            for (path, _) in &refused {
+                let copy = rings.iter().find(|ring| ring.path().file_name() == path.file_name());
+                let borrowed = copy.and_then(|copy| Ring::open_with_head_of(path, copy).ok());
+                rings.extend(borrowed);
             }
         }
         // One that was damaged says more than one that was never begun.
         refused.sort_by_key(|(_, error)| !is_unfinished(error));
         (rings, refused)
+    }
+
+    /// Refuses a ring that somebody else has put among those of this run.
+    fn of_this_run(&self, ring: Ring) -> Result<Ring, DecodeError> {
+        let found = ring.header().run_id;
+        if self.run_id.is_nil() || found == self.run_id {
+            return Ok(ring);
+        }
+        Err(DecodeError::OtherRun {
+            path: ring.path().to_owned(),
+            found: found.to_string(),
+            expected: self.run_id.to_string(),
+        })
     }
 
     /// A sentence for each ring that cannot be read and of which there is no other copy.
@@ -261,7 +282,8 @@ impl FoundRun {
             |path: &Path| rings.iter().any(|ring| ring.path().file_name() == path.file_name());
         refused
             .into_iter()
-            .filter(|(path, error)| !is_unfinished(error) && !has_copy(path))
+            // One that cannot even be opened may have more than its copy.
+            .filter(|(path, error)| is_closed(error) || !(is_unfinished(error) || has_copy(path)))
             .map(|(_, error)| format!("samples are missing: {error}"))
             .collect()
     }
@@ -289,6 +311,11 @@ impl FoundRun {
         }
         let mut locks = Vec::new();
         for path in &self.dirs {
+            if !is_own(path) {
+                let what = "the run belongs to another user, who is to recover it";
+                let source = io::Error::new(io::ErrorKind::PermissionDenied, what);
+                return Err(FinishError::Write { path: path.clone(), source });
+            }
             match RunDir::take(path) {
                 Ok(Taken::Ours(dir)) => locks.push(dir),
                 // Somebody else recovers it just now, or just has.
@@ -419,6 +446,16 @@ fn manifest_of(decoder: &Decoder) -> Manifest {
         done: false,
         warnings: Vec::new(),
     }
+}
+
+/// The directory that a file is in, by its own name.
+fn dir_of(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()?.parent().map(Path::to_owned)
+}
+
+/// Whether what is in a ring is not known, since it could not be opened or read.
+fn is_closed(error: &DecodeError) -> bool {
+    matches!(error, DecodeError::Ring(RingError::Io { .. }))
 }
 
 /// Whether a living process has this run directory.

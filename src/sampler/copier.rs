@@ -11,6 +11,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How far the copy of one segment is.
@@ -22,6 +23,12 @@ struct Progress {
     end: Seq,
     /// Entries of the dictionary that are in the file.
     entries: u32,
+}
+
+impl Progress {
+    fn none(segment: &Segment) -> Self {
+        Progress { next: segment.header().first_seq, end: Seq(0), entries: 0 }
+    }
 }
 
 /// The mirror of one segment.
@@ -45,13 +52,26 @@ pub struct Copier<D: Disk> {
     waiting: VecDeque<Arc<Segment>>,
     /// What went wrong, the first time.
     error: Option<String>,
+    /// What others have done to the files.
+    notes: Vec<String>,
 }
+
+/// What others do to the mirror is said so many times.
+const MAX_NOTES: usize = 100;
 
 impl<D: Disk> Copier<D> {
     /// A mirror on `disk`, without segments.
     pub fn new(disk: D, max_samples: u64) -> Self {
         let (copies, waiting) = (Vec::new(), VecDeque::new());
-        Copier { disk, max_samples, copies, prepared: None, waiting, error: None }
+        Copier {
+            disk,
+            max_samples,
+            copies,
+            prepared: None,
+            waiting,
+            error: None,
+            notes: Vec::new(),
+        }
     }
 
     /// Makes the file for segment number `number` ahead.
@@ -92,7 +112,12 @@ impl<D: Disk> Copier<D> {
     /// What it has come to.
     pub fn finish(self) -> MirrorEnd {
         let all_there = self.waiting.is_empty() && !self.copies.is_empty();
-        MirrorEnd { complete: all_there && self.error.is_none(), error: self.error }
+        MirrorEnd {
+            complete: all_there && self.error.is_none(),
+            error: self.error,
+            notes: self.notes,
+            ..MirrorEnd::default()
+        }
     }
 
     /// Keeps the first error; later ones follow from it as a rule.
@@ -138,9 +163,7 @@ impl<D: Disk> Copier<D> {
             Some((number, file)) if number == header.segment => file,
             _ => self.disk.create(&name, header.layout.file_bytes())?,
         };
-        let head: Vec<u64> = segment.head().iter().map(load).collect();
-        let written = file
-            .write_at(bytemuck::cast_slice(&head), Bytes(0))
+        let written = write_head(&file, &segment)
             .and_then(|()| file.sync_all())
             .and_then(|()| self.disk.sync());
         if let Err(error) = written {
@@ -148,7 +171,7 @@ impl<D: Disk> Copier<D> {
             self.disk.remove(&name);
             return Err(error);
         }
-        let progress = Progress { next: header.first_seq, end: Seq(0), entries: 0 };
+        let progress = Progress::none(&segment);
         Ok(Copy { segment, file, name, written: progress, synced: progress, dirty: false })
     }
 
@@ -180,10 +203,37 @@ impl<D: Disk> Copier<D> {
         self.copies.get(1).is_some_and(|second| second.first().0 <= oldest_wanted)
     }
 
+    /// Only the last segment grows; the one before may have had a record in flight.
+    fn recent(&self) -> Range<usize> {
+        self.copies.len().saturating_sub(2)..self.copies.len()
+    }
+
     fn copy_recent(&mut self) {
-        // Only the last segment grows; the one before may have had a record in flight.
-        for index in self.copies.len().saturating_sub(2)..self.copies.len() {
+        for index in self.recent() {
             self.copy_one(index);
+        }
+    }
+
+    /// Makes files again that others have deleted, cut off or overwritten, from what the rings
+    /// have.
+    pub fn mend(&mut self) {
+        for index in self.recent() {
+            let copy = &mut self.copies[index];
+            let Some((what, is_there)) = copy.damage(&self.disk) else { continue };
+            let sentence = format!("the mirror {}/{} {what}", self.disk.shown(), copy.name);
+            let mended = if is_there {
+                copy.start_again()
+            } else {
+                let segment = copy.segment.clone();
+                self.begin(segment).map(|new| self.copies[index] = new)
+            };
+            let sentence = match mended {
+                Ok(()) => format!("{sentence} and was made again"),
+                Err(error) => format!("{sentence} and cannot be made again: {error}"),
+            };
+            if !self.notes.contains(&sentence) && self.notes.len() < MAX_NOTES {
+                self.notes.push(sentence);
+            }
         }
     }
 
@@ -265,6 +315,24 @@ impl<F: DiskFile> Copy<F> {
         self.segment.header().first_seq
     }
 
+    /// What others have done to the file, and whether it is still there.
+    fn damage<D: Disk<File = F>>(&self, disk: &D) -> Option<(&'static str, bool)> {
+        let header = self.segment.header();
+        let words = header.to_words();
+        let bytes = header.layout.file_bytes();
+        disk.damage(&self.name, &self.file, bytemuck::cast_slice(&words), bytes)
+    }
+
+    /// The same file gets all that the ring has once more.
+    fn start_again(&mut self) -> io::Result<()> {
+        self.file.extend(self.segment.header().layout.file_bytes())?;
+        write_head(&self.file, &self.segment)?;
+        self.written = Progress::none(&self.segment);
+        self.synced = self.written;
+        self.dirty = true;
+        Ok(())
+    }
+
     /// The next record that is not in the file.
     fn skip_written(&mut self) -> Seq {
         let Progress { next, end, .. } = &mut self.written;
@@ -288,6 +356,14 @@ impl<F: DiskFile> Copy<F> {
         }
         Ok(())
     }
+}
+
+/// The header last: a file that has one is whole up to its records, whenever the recorder is killed.
+fn write_head(file: &impl DiskFile, segment: &Segment) -> io::Result<()> {
+    let head: Vec<u64> = segment.head().iter().map(load).collect();
+    let (header, description) = head.split_at(HEADER_BYTES.words().0 as usize);
+    file.write_at(bytemuck::cast_slice(description), HEADER_BYTES)?;
+    file.write_at(bytemuck::cast_slice(header), Bytes(0))
 }
 
 fn load(word: &AtomicU64) -> u64 {

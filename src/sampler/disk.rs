@@ -2,6 +2,8 @@
 //! was not synced. Nothing here knows what is written.
 
 use super::storage::check_free;
+use super::watch;
+use crate::place;
 use crate::ring::{Blocks, allocate, punch};
 use crate::units::Bytes;
 use std::fs::File;
@@ -22,6 +24,16 @@ pub trait Disk {
 
     /// Removes a file; what cannot be removed stays for `recover`.
     fn remove(&self, name: &str);
+
+    /// What others have done to a file of ours, which begins with `head` and has `bytes`, and
+    /// whether it still is there to be written to.
+    fn damage(
+        &self,
+        name: &str,
+        file: &Self::File,
+        head: &[u8],
+        bytes: Bytes,
+    ) -> Option<(&'static str, bool)>;
 
     /// Makes durable which files there are.
     ///
@@ -54,6 +66,12 @@ pub trait DiskFile {
     /// As [`sync_data`](Self::sync_data).
     fn sync_all(&self) -> io::Result<()>;
 
+    /// Makes it `bytes` long again, if it is shorter.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn extend(&self, bytes: Bytes) -> io::Result<()>;
+
     /// Gives back blocks that hold only zeros.
     fn punch(&self, from: Bytes, end: Bytes);
 }
@@ -70,7 +88,22 @@ impl Disk for Dir {
     }
 
     fn remove(&self, name: &str) {
-        let _ = std::fs::remove_file(self.0.join(name));
+        let _ = place::remove_file(&self.0.join(name));
+    }
+
+    fn damage(
+        &self,
+        name: &str,
+        file: &File,
+        head: &[u8],
+        bytes: Bytes,
+    ) -> Option<(&'static str, bool)> {
+        if let Some(what) = watch::damage(file, &self.0.join(name), bytes) {
+            return Some((what, what == watch::CUT_OFF));
+        }
+        let mut found = vec![0; head.len()];
+        file.read_exact_at(&mut found, 0).ok()?;
+        (found != head).then_some((watch::OVERWRITTEN, true))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -93,6 +126,10 @@ impl DiskFile for File {
 
     fn sync_all(&self) -> io::Result<()> {
         File::sync_all(self)
+    }
+
+    fn extend(&self, bytes: Bytes) -> io::Result<()> {
+        if self.metadata()?.len() < bytes.0 { self.set_len(bytes.0) } else { Ok(()) }
     }
 
     fn punch(&self, from: Bytes, end: Bytes) {

@@ -6,7 +6,7 @@ use super::copier::Copier;
 use super::disk::{Dir, Disk};
 use super::pace::{Pace, spare_slots, sync_interval};
 use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
-use crate::ring::Segment;
+use crate::ring::{self, Segment};
 use crate::units::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::io;
@@ -46,6 +46,10 @@ pub struct MirrorEnd {
     pub error: Option<String>,
     /// Whether everything was written and synced.
     pub complete: bool,
+    /// Whether the disk has answered to the end.
+    pub answered: bool,
+    /// What others have done to it, in sentences.
+    pub notes: Vec<String>,
 }
 
 pub(super) enum Message {
@@ -108,6 +112,7 @@ impl Mirror {
         let (messages, inbox) = unbounded();
         let (outbox, end) = unbounded();
         let thread = std::thread::Builder::new().name("rs-mirror".to_owned()).spawn(move || {
+            ring::let_through();
             // Out of the benchmark's way; not SCHED_IDLE, which under load might starve the copy.
             let policy = Policy::Batch;
             apply(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned });
@@ -131,15 +136,15 @@ impl Mirror {
                 if let Some(thread) = self.thread.take() {
                     let _ = thread.join();
                 }
-                end
+                MirrorEnd { answered: true, ..end }
             }
             Err(RecvTimeoutError::Timeout) => {
                 let error = format!("the mirror's disk has not answered for {patience:?}");
-                MirrorEnd { error: Some(error), complete: false }
+                MirrorEnd { error: Some(error), ..MirrorEnd::default() }
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let error = "the mirror's thread ended early".to_owned();
-                MirrorEnd { error: Some(error), complete: false }
+                MirrorEnd { error: Some(error), ..MirrorEnd::default() }
             }
         }
     }
@@ -168,12 +173,14 @@ fn run<D: Disk>(
                 copier.add(segment);
             }
             Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
+                copier.mend();
                 copier.copy();
                 copier.sync();
                 return copier.finish();
             }
             Err(RecvTimeoutError::Timeout) => {
                 let sync_follows = pace.begin(Instant::now());
+                copier.mend();
                 copier.copy();
                 if sync_follows {
                     copier.sync();

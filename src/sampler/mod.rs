@@ -12,6 +12,7 @@ mod storage;
 mod take;
 pub mod thread;
 mod ticks;
+mod watch;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use thread::ThreadSettings;
+pub(crate) use watch::damage;
 
 /// All that a sampler must be told.
 pub struct SamplerSettings {
@@ -94,6 +96,8 @@ pub struct SamplerEnd {
     pub segments: Vec<Kept>,
     /// Whether the mirror has everything.
     pub mirror_complete: bool,
+    /// Whether the mirror's disk answers.
+    pub mirror_answered: bool,
     /// What could not be had, in sentences.
     pub notes: Vec<String>,
 }
@@ -120,6 +124,7 @@ impl Sampler {
         let shared = control.clone();
         // At most 15 bytes of a thread's name are shown (prctl(2), PR_SET_NAME).
         let thread = std::thread::Builder::new().name("rs-sampler".to_owned()).spawn(move || {
+            crate::ring::let_through();
             let clock = SystemClock::new(shared.clone());
             match Sleeper::begin(settings, clock, shared, feed) {
                 Ok((sleeper, mut started)) => {
@@ -180,7 +185,10 @@ impl Sampler {
         };
         let mirror = self.mirror.map(|mirror| mirror.finish(MIRROR_PATIENCE));
         let mirror_complete = mirror.as_ref().is_some_and(|end| end.complete);
-        notes.extend(mirror.and_then(|end| end.error));
-        SamplerEnd { segments, mirror_complete, notes }
+        let mirror_answered = mirror.as_ref().is_some_and(|end| end.answered);
+        if let Some(end) = mirror {
+            notes.extend(end.notes.into_iter().chain(end.error));
+        }
+        SamplerEnd { segments, mirror_complete, mirror_answered, notes }
     }
 }

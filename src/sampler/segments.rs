@@ -5,15 +5,18 @@ use super::clock::Clock;
 use super::mirror::MirrorFeed;
 use super::storage::{Medium, NotEnoughMemory, Storage, check_memory};
 use super::take::SampleTaker;
+use super::watch::{CUT_OFF, Watch};
 use crate::description::Description;
+use crate::place;
 use crate::ring::{
     BadHeader, BadLayout, Header, Layout, MAX_SEGMENTS, RingWriter, Segment, WordMap,
     description_check, punch,
 };
 use crate::units::{Bytes, Seq, Slot};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Segments that one run may have at a time; a kernel file that changes its layout all the time
@@ -36,6 +39,8 @@ pub struct SegmentPlan {
     /// Slots beyond those: at least one, so that the record that is being written never costs the
     /// oldest one that is to be kept.
     pub spare_slots: u64,
+    /// Time between two looks at whether others have touched the ring's file.
+    pub look_interval: Duration,
     /// The run's directory in the ring storage; private memory without one.
     pub ring_dir: Option<PathBuf>,
     /// The run's directory for the mirror.
@@ -61,6 +66,7 @@ impl SegmentPlan {
             interval_ns: crate::ring::MIN_INTERVAL_NS,
             max_samples: 1,
             spare_slots: 1,
+            look_interval: Duration::MAX,
             ring_dir: None,
             mirror_dir: None,
             description,
@@ -97,6 +103,8 @@ pub struct Kept {
     pub file: Option<File>,
     /// Its name, unless the memory is private.
     pub path: Option<PathBuf>,
+    /// Its description, whatever others have made of that in the file.
+    pub description: Vec<u8>,
 }
 
 /// The segments of a run, oldest first; the last is being written.
@@ -106,6 +114,8 @@ pub struct Segments {
     begun: u64,
     start: Option<(u64, u64)>,
     mirror: Option<MirrorFeed>,
+    /// Of the files; from the first one on.
+    watch: Option<Watch>,
     notes: Vec<String>,
 }
 
@@ -117,7 +127,15 @@ pub fn file_name(segment: u64) -> String {
 impl Segments {
     /// None yet; those to come are shown to `mirror`.
     pub fn new(plan: SegmentPlan, mirror: Option<MirrorFeed>) -> Self {
-        Segments { plan, kept: Vec::new(), begun: 0, start: None, mirror, notes: Vec::new() }
+        Segments {
+            plan,
+            kept: Vec::new(),
+            begun: 0,
+            start: None,
+            mirror,
+            watch: None,
+            notes: Vec::new(),
+        }
     }
 
     /// `CLOCK_REALTIME` and `CLOCK_MONOTONIC` of tick 0; 0 before the first segment.
@@ -152,6 +170,8 @@ impl Segments {
         let shown = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
         description.sampler.ring = shown(ring_path.clone());
         description.sampler.mirror = shown(path_in(&self.plan.mirror_dir));
+        description.sampler.notes.extend(self.notes.iter().cloned());
+        let noted = self.notes.len();
         let room = serde_json::to_vec(&description)?.len() + SPARE_DESCRIPTION_BYTES;
         let layout = Layout::new(
             Bytes(room as u64),
@@ -165,6 +185,11 @@ impl Segments {
             description.sampler.sync_interval_ns = None;
         }
         let storage = self.storage(ring_path, layout.file_bytes())?;
+        if let Some(what) = self.spoiled() {
+            let place = storage.path.as_ref().map(|path| path.display().to_string());
+            let place = place.unwrap_or_else(|| "private memory".to_owned());
+            self.notes.push(format!("{what}; the recording goes on in {place}"));
+        }
         description.sampler.storage = storage.medium.name().to_owned();
         if storage.medium == Medium::PrivateMemory {
             description.sampler.ring = None;
@@ -172,13 +197,13 @@ impl Segments {
         let mut map = storage.map;
         // Permitted up to RLIMIT_MEMLOCK, or with CAP_IPC_LOCK; the pages are there either way.
         description.sampler.memory_locked = map.lock().is_ok();
-        description.sampler.notes.extend(self.notes.iter().cloned());
-        let segment = self
-            .write_head(&description, room, layout, map, first_seq, clock)
-            .inspect_err(|_| {
+        description.sampler.notes.extend(self.notes[noted..].iter().cloned());
+        let description = padded(&description, room)?;
+        let segment =
+            self.write_head(&description, layout, map, first_seq, clock).inspect_err(|_| {
                 // Or the next attempt would find its name taken.
                 if let Some(path) = &storage.path {
-                    let _ = std::fs::remove_file(path);
+                    let _ = place::remove_file(path);
                 }
             })?;
         taker.begin_segment(layout.entries);
@@ -188,26 +213,55 @@ impl Segments {
         if let Some(mirror) = &self.mirror {
             mirror.segment(segment.clone(), path.is_none());
         }
-        self.kept.push(Kept { segment: segment.clone(), file, path });
+        if let (Some(file), Some(path)) = (&file, &path) {
+            self.watch(&segment, file, path);
+        }
+        self.kept.push(Kept { segment: segment.clone(), file, path, description });
         Ok(RingWriter::new(segment))
+    }
+
+    /// Whether others have made the newest segment unfit to be written any further.
+    #[inline]
+    pub fn is_spoiled(&self) -> bool {
+        let Some(newest) = self.kept.last() else { return false };
+        let number = newest.segment.header().segment;
+        newest.segment.is_lost() || self.watch.as_ref().is_some_and(|it| it.has_spoiled(number))
+    }
+
+    /// What they have done.
+    fn spoiled(&self) -> Option<String> {
+        let newest = self.kept.last().filter(|_| self.is_spoiled())?;
+        let number = newest.segment.header().segment;
+        match &self.watch {
+            Some(watch) if watch.has_spoiled(number) => Some(watch.sentence()),
+            _ => Some(format!("the ring {} {CUT_OFF}", newest.path.as_ref()?.display())),
+        }
+    }
+
+    /// A file that cannot be watched is written all the same.
+    fn watch(&mut self, segment: &Arc<Segment>, file: &File, path: &Path) {
+        if self.watch.is_none() {
+            self.watch = Watch::start(self.plan.look_interval).ok();
+        }
+        if let Some(watch) = &self.watch {
+            let _ = watch.segment(segment, file, path);
+        }
     }
 
     /// Writes header and description; only now does a run begin.
     fn write_head(
         &mut self,
-        description: &Description,
-        room: usize,
+        description: &[u8],
         layout: Layout,
         map: WordMap,
         first_seq: Seq,
         clock: &impl Clock,
     ) -> Result<Arc<Segment>, SegmentError> {
-        let description = padded(description, room)?;
         let (start_wall_ns, start_monotonic_ns) =
             *self.start.get_or_insert_with(|| (clock.realtime_ns(), clock.monotonic_ns()));
         let header = Header {
             layout,
-            description_check: description_check(&description),
+            description_check: description_check(description),
             max_samples: self.plan.max_samples,
             run_id: self.plan.run_id,
             segment: self.begun,
@@ -217,7 +271,7 @@ impl Segments {
             interval_ns: self.plan.interval_ns,
             boot_id: self.plan.boot_id,
         };
-        Ok(Arc::new(Segment::create(Arc::new(map), header, &description)?))
+        Ok(Arc::new(Segment::create(Arc::new(map), header, description)?))
     }
 
     /// What could not be had so far.
@@ -226,7 +280,11 @@ impl Segments {
     }
 
     /// Ends it all; the segments that are left and what could not be had.
-    pub fn finish(self) -> (Vec<Kept>, Vec<String>) {
+    pub fn finish(mut self) -> (Vec<Kept>, Vec<String>) {
+        if let Some(watch) = self.watch.take() {
+            let numbers = self.kept.iter().map(|kept| kept.segment.header().segment).collect();
+            self.notes.extend(watch.finish(numbers));
+        }
         (self.kept, self.notes)
     }
 
@@ -289,7 +347,7 @@ impl Segments {
         self.kept.retain(|kept| {
             let wanted = ends.next().is_none_or(|end| end > oldest_wanted);
             if let (false, Some(path)) = (wanted, &kept.path) {
-                let _ = std::fs::remove_file(path);
+                let _ = place::remove_file(path);
             }
             wanted
         });

@@ -10,7 +10,7 @@ use super::thread::{InForce, apply, lock_process, rehearse};
 use super::ticks::{Due, Ticks};
 use super::{SamplerSettings, SegmentPlan};
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RecordWriter};
-use crate::ring::RingWriter;
+use crate::ring::{Draft, RingWriter};
 use crate::source::SourceDef;
 use crate::units::Seq;
 use rustix::thread::{Pid, gettid};
@@ -42,6 +42,8 @@ struct Recorder<C> {
     taker: SampleTaker,
     segments: Segments,
     ring: RingWriter,
+    /// Where a record is made.
+    draft: Draft,
     seq: Seq,
     notes: Vec<String>,
     /// There was no new segment when one was needed: until this record there is no other attempt.
@@ -64,6 +66,7 @@ impl<C: Clock> Recorder<C> {
             clock,
             taker,
             segments,
+            draft: draft_for(&ring),
             ring,
             seq: Seq(0),
             notes: Vec::new(),
@@ -108,13 +111,16 @@ impl<C: Clock> Recorder<C> {
 
     fn next_segment(&mut self) -> Result<(), SegmentError> {
         self.ring = self.segments.begin(&mut self.taker, self.seq, &self.clock)?;
+        self.draft = draft_for(&self.ring);
         Ok(())
     }
 
     #[inline]
     fn try_record(&mut self, due: Due, missed: u64, flags: u64, fit: Fit) -> Result<(), Retake> {
-        let slot = self.ring.begin(self.seq).ok_or(Retake::InNewSegment)?;
-        let mut record = RecordWriter::new(slot.record(), self.taker.sources())
+        if fit == Fit::All && self.segments.is_spoiled() {
+            return Err(Retake::InNewSegment);
+        }
+        let mut record = RecordWriter::new(self.draft.record(), self.taker.sources())
             .map_err(|_| Retake::InNewSegment)?;
         let cpu_ns = self.clock.thread_cpu_ns();
         let wall_ns = self.clock.realtime_ns();
@@ -131,10 +137,19 @@ impl<C: Clock> Recorder<C> {
         record.set(Common::CpuNs, cpu_ns);
         record.set(Common::Flags, flags | extra);
         let used = record.used_words();
-        slot.commit(used);
+        let slot = self.ring.begin(self.seq).ok_or(Retake::InNewSegment)?;
+        slot.commit_draft(&self.draft, used);
+        if fit == Fit::All && self.ring.segment().is_lost() {
+            // Cut off just now: what is in memory of our own alone is gone with the process.
+            return Err(Retake::InNewSegment);
+        }
         self.seq.0 += 1;
         Ok(())
     }
+}
+
+fn draft_for(ring: &RingWriter) -> Draft {
+    Draft::new(ring.segment().header().layout.record())
 }
 
 /// The loop of the sampler's thread.

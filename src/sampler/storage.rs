@@ -2,6 +2,7 @@
 //! private memory; how much of each may be taken. The benchmark comes first: never more than half
 //! of what is free.
 
+use crate::place;
 use crate::ring::{Blocks, WordMap, allocate, allocate_nameless};
 use crate::units::Bytes;
 use std::fs::File;
@@ -82,7 +83,7 @@ impl Storage {
         };
         let file = allocate(path, bytes, blocks)?;
         let map = WordMap::of_file(&file, bytes).inspect_err(|_| {
-            let _ = std::fs::remove_file(path);
+            let _ = place::remove_file(path);
         })?;
         Ok(Storage { map, medium, file: Some(file), path: Some(path.to_owned()) })
     }

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test crate uses another part.
 
 pub mod format;
+pub mod hands;
 pub mod json;
 pub mod process;
 
@@ -34,6 +35,12 @@ pub struct World {
 impl World {
     pub fn new() -> World {
         let dir = tempfile::Builder::new().prefix("ringstat-test-").tempdir().unwrap();
+        World { dir }
+    }
+
+    /// In memory, for tests that must not wait for a disk that is busy with others.
+    pub fn in_memory() -> World {
+        let dir = tempfile::Builder::new().prefix("ringstat-test-").tempdir_in("/dev/shm").unwrap();
         World { dir }
     }
 

@@ -65,6 +65,10 @@ impl Disk for Medium {
         self.log(Event::Remove(name.to_owned()));
     }
 
+    fn damage(&self, _: &str, _: &LoggedFile, _: &[u8], _: Bytes) -> Option<(&'static str, bool)> {
+        None
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.log(Event::SyncDir);
         Ok(())
@@ -92,6 +96,10 @@ impl DiskFile for LoggedFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.0.log(Event::SyncAll(self.1.clone()));
+        Ok(())
+    }
+
+    fn extend(&self, _: Bytes) -> io::Result<()> {
         Ok(())
     }
 

@@ -1,0 +1,175 @@
+//! A directory held open, and files in it by their bare names: made, read, replaced and removed so
+//! that no symbolic link is followed, neither in the place of the directory nor of the file. What
+//! holds in a directory that others can write to holds in the others too.
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use uuid::Uuid;
+
+/// A directory, whatever becomes of its name.
+#[derive(Debug)]
+pub(crate) struct Place(File);
+
+impl Place {
+    /// Opens a directory; one behind a symbolic link is refused.
+    ///
+    /// # Errors
+    /// The kernel's; `NotADirectory` for a link.
+    pub fn open(dir: &Path) -> io::Result<Place> {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(rustix::fs::CWD, dir, flags, Mode::empty());
+        // Both are what a link there gives, by kernel version (open(2)).
+        let opened =
+            opened.map_err(|errno| if errno == Errno::LOOP { Errno::NOTDIR } else { errno });
+        Ok(Place(opened?.into()))
+    }
+
+    /// The directory of `path`, and the name in it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `InvalidInput` for a path that ends in no name.
+    pub fn of(path: &Path) -> io::Result<(Place, &str)> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok((Place::open(path.parent().unwrap_or(Path::new("")))?, name))
+    }
+
+    /// The directory itself, to lock or sync.
+    pub fn dir(&self) -> &File {
+        &self.0
+    }
+
+    /// Makes a file that is not there yet, readable by its owner only.
+    ///
+    /// # Errors
+    /// The kernel's; `AlreadyExists` for anything that has the name, a dangling link too.
+    pub fn create(&self, name: &str) -> io::Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
+    /// Opens a plain file; does not wait for the other end of anything else.
+    ///
+    /// # Errors
+    /// The kernel's; `InvalidInput` for what is not a plain file.
+    pub fn read(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+
+    /// Gives `name` to what `write` writes, once it is synced: a reader sees the old file or the new.
+    /// Until then its name begins with `prefix`.
+    ///
+    /// # Errors
+    /// The kernel's: then nothing has changed.
+    pub fn replace(
+        &self,
+        name: &str,
+        prefix: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let temporary = format!("{prefix}.{}", Uuid::now_v7());
+        let mut file = self.create(&temporary)?;
+        let written = write(&mut file)
+            .and_then(|()| file.flush())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(renameat(&self.0, temporary.as_str(), &self.0, name)?));
+        if let Err(error) = written {
+            let _ = self.remove(&temporary);
+            return Err(error);
+        }
+        self.0.sync_all()
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, AtFlags::empty())?)
+    }
+
+    /// The names in it that are UTF-8.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.0)? {
+            if let Ok(name) = entry?.file_name().to_str()
+                && !matches!(name, "." | "..")
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// Removes the file at `path`, whose directory is no link either.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    let (place, name) = Place::of(path)?;
+    place.remove(name)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let theirs = dir.path().join("theirs");
+        fs::write(&theirs, "theirs").unwrap();
+        symlink(&inner, dir.path().join("link")).unwrap();
+        let error = Place::open(&dir.path().join("link")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+        let place = Place::open(&inner).unwrap();
+        symlink(&theirs, inner.join("name")).unwrap();
+        assert!(place.read("name").is_err());
+        assert_eq!(place.create("name").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        place.replace("name", "run.json", |file| file.write_all(b"ours")).unwrap();
+        assert_eq!(fs::read(&theirs).unwrap(), b"theirs");
+        assert!(fs::symlink_metadata(inner.join("name")).unwrap().is_file());
+        // Wherever the directory goes, and whatever takes its name.
+        fs::rename(&inner, dir.path().join("moved")).unwrap();
+        symlink("/", &inner).unwrap();
+        assert_eq!(place.names().unwrap(), ["name"]);
+        place.remove("name").unwrap();
+        assert_eq!(place.names().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for_and_a_failed_replacement_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let place = Place::open(dir.path()).unwrap();
+        assert_eq!(place.read("pipe").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let failing = |_: &mut File| Err(io::Error::other("no"));
+        assert!(place.replace("pipe", "x", failing).is_err());
+        assert_eq!(place.names().unwrap(), ["pipe"]);
+    }
+}

@@ -1,0 +1,170 @@
+//! Looks after a segment's file, which other processes can reach: whether it still is what its name
+//! leads to, as long as it was made, and begins as it was begun. On a thread of its own, since even
+//! a look at a name may wait for a disk. What is to be done about it is for others.
+
+use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
+use crate::ring::{self, Segment};
+use crate::sync::{AtomicU64 as Word, Ordering};
+use crate::units::Bytes;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long the end of a run waits for the last look.
+const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// As [`damage`] says it.
+pub const CUT_OFF: &str = "was cut off by somebody else";
+/// The same of a file that begins with something else.
+pub const OVERWRITTEN: &str = "was overwritten by somebody else";
+
+/// What has become of a file of `bytes` that nobody else should have touched, to be read behind its
+/// name; `None` if it is as it was left, or if the kernel does not say.
+pub fn damage(file: &File, path: &Path, bytes: Bytes) -> Option<&'static str> {
+    let own = file.metadata().ok()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => {
+            (own.len() < bytes.0).then_some(CUT_OFF)
+        }
+        Ok(_) => Some("was replaced by somebody else"),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {
+                let is_deleted = own.nlink() == 0;
+                let how = ["was moved away by somebody else", "was deleted by somebody else"];
+                Some(how[usize::from(is_deleted)])
+            }
+            _ => (own.len() < bytes.0).then_some(CUT_OFF),
+        },
+    }
+}
+
+/// A segment's file with what it must begin with.
+struct Watched {
+    number: u64,
+    segment: Arc<Segment>,
+    head: Vec<u64>,
+    file: File,
+    path: PathBuf,
+}
+
+impl Watched {
+    fn damage(&self) -> Option<&'static str> {
+        let now = self.segment.head().iter().map(|word: &Word| word.load(Ordering::Relaxed));
+        let is_overwritten = !now.eq(self.head.iter().copied());
+        damage(&self.file, &self.path, self.segment.header().layout.file_bytes())
+            .or(is_overwritten.then_some(OVERWRITTEN))
+    }
+
+    fn sentence(&self, what: &str) -> String {
+        format!("the ring {} {what}", self.path.display())
+    }
+}
+
+enum Message {
+    Segment(Box<Watched>),
+    /// The last look, at those of these numbers.
+    Finish(Vec<u64>, Sender<Vec<String>>),
+}
+
+#[derive(Default)]
+struct Findings {
+    /// One more than the number of the segment that is to be written no further; 0 for none.
+    spoiled: AtomicU64,
+    sentence: Mutex<String>,
+}
+
+/// A running watch.
+pub struct Watch {
+    messages: Sender<Message>,
+    findings: Arc<Findings>,
+}
+
+impl Watch {
+    /// Starts the thread; `interval` is the time between two looks.
+    ///
+    /// # Errors
+    /// The kernel's, if there can be no thread.
+    pub fn start(interval: Duration) -> io::Result<Watch> {
+        let (messages, inbox) = unbounded();
+        let findings = Arc::new(Findings::default());
+        let shared = findings.clone();
+        std::thread::Builder::new().name("rs-watch".to_owned()).spawn(move || {
+            ring::let_through();
+            let policy = Policy::Batch;
+            apply(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned });
+            run(&inbox, &shared, interval);
+        })?;
+        Ok(Watch { messages, findings })
+    }
+
+    /// Looks after this segment from now on, and after those before it no more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn segment(&self, segment: &Arc<Segment>, file: &File, path: &Path) -> io::Result<()> {
+        let watched = Watched {
+            number: segment.header().segment,
+            segment: segment.clone(),
+            head: segment.head().iter().map(|word| word.load(Ordering::Relaxed)).collect(),
+            file: file.try_clone()?,
+            path: path.to_owned(),
+        };
+        // Fails only if the thread is gone.
+        let _ = self.messages.send(Message::Segment(Box::new(watched)));
+        Ok(())
+    }
+
+    /// Whether segment number `number` is to be written no further.
+    #[inline]
+    pub fn has_spoiled(&self, number: u64) -> bool {
+        // Hands nothing over: the sentence has a lock of its own.
+        self.findings.spoiled.load(std::sync::atomic::Ordering::Relaxed) == number + 1
+    }
+
+    /// Why.
+    pub fn sentence(&self) -> String {
+        self.findings.sentence.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends it with a last look at these segments: sentences about what was not said before.
+    pub fn finish(self, numbers: Vec<u64>) -> Vec<String> {
+        let (reply, last) = bounded(1);
+        let _ = self.messages.send(Message::Finish(numbers, reply));
+        last.recv_timeout(LAST_LOOK_PATIENCE).unwrap_or_default()
+    }
+}
+
+fn run(inbox: &Receiver<Message>, findings: &Findings, interval: Duration) {
+    let mut watched: Vec<Watched> = Vec::new();
+    let mut said = 0;
+    loop {
+        match inbox.recv_timeout(interval) {
+            Ok(Message::Segment(segment)) => watched.push(*segment),
+            Ok(Message::Finish(mut numbers, reply)) => {
+                numbers.retain(|number| number + 1 > said);
+                let last = watched.iter().filter(|watched| numbers.contains(&watched.number));
+                let sentences =
+                    last.filter_map(|watched| Some(watched.sentence(watched.damage()?)));
+                let _ = reply.send(sentences.collect());
+                return;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let Some(newest) = watched.last().filter(|newest| newest.number + 1 > said) else {
+                    continue;
+                };
+                let Some(what) = newest.damage() else { continue };
+                said = newest.number + 1;
+                *findings.sentence.lock().unwrap_or_else(PoisonError::into_inner) =
+                    newest.sentence(what);
+                findings.spoiled.store(said, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    }
+}

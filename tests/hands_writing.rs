@@ -1,0 +1,366 @@
+//! Other people's hands on the files of a run that is being recorded. What comes of it:
+//!
+//! | what is done | to the ring | to its mirror |
+//! |---|---|---|
+//! | cut off, to nothing or in part | no signal: the next segment begins; what the mirror had is there, the rest is counted as lost | written again from the ring |
+//! | made longer, a hard link, chmod 000 | nothing | nothing |
+//! | deleted, renamed, moved out, replaced by another file | the next segment begins; nothing is lost: the open file is read at the end | written again from the ring, under its name if that is free |
+//! | head overwritten | the next segment begins; nothing is lost: the recorder knows what the head was | written again |
+//! | slots overwritten | those do not verify; what the mirror had of them is there, the rest is counted as lost | those do not verify; the ring has them |
+//! | directory deleted or moved | the next segment is in private memory, copied to the mirror every second | said, and the ring goes on alone |
+//! | `run.json` deleted, overwritten, a link | written anew at the stop; the link is replaced, not followed | the same |
+//!
+//! In each case a warning says so, the recorder lives, no value in the output is wrong, and samples
+//! that are not there are counted.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
+
+mod common;
+
+use common::hands::{
+    Dice, assert_true_and_accounted, meddle, meddlings, slots, wait_for_next_segment, watched,
+    writable,
+};
+use common::{World, entries, seed, wait_until};
+use rustix::process::Signal;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+/// What is done to the ring, told as its path and its run's directory.
+type Hand = fn(&World, &Path);
+
+struct Case {
+    name: &'static str,
+    hand: Hand,
+    /// Among the warnings.
+    says: &'static str,
+    /// Whether samples that the mirror does not have yet may be lost.
+    may_lose: bool,
+}
+
+const fn case(name: &'static str, says: &'static str, may_lose: bool, hand: Hand) -> Case {
+    Case { name, hand, says, may_lose }
+}
+
+/// What ends a segment.
+const ENDING: &[Case] = &[
+    case("cut off to nothing", "was cut off", true, |_, ring| writable(ring).set_len(0).unwrap()),
+    case("cut off to half", "was cut off", true, |_, ring| {
+        let file = writable(ring);
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    }),
+    case("cut off in its first slots", "was cut off", true, |_, ring| {
+        let (offset, slot) = slots(ring);
+        writable(ring).set_len(offset + 3 * slot + 100).unwrap();
+    }),
+    case("replaced in place by zeros", "was", true, |_, ring| {
+        let length = fs::metadata(ring).unwrap().len();
+        fs::write(ring, vec![0; length as usize]).unwrap();
+    }),
+    case("deleted", "was deleted", false, |_, ring| fs::remove_file(ring).unwrap()),
+    case("renamed", "was moved away", false, |_, ring| {
+        fs::rename(ring, ring.with_file_name("mine")).unwrap();
+    }),
+    case("moved out", "was moved away", false, |world, ring| {
+        fs::rename(ring, world.path("moved")).unwrap();
+    }),
+    case("replaced by a file", "was replaced", false, |world, ring| {
+        let other = world.write("rings/other", "something else");
+        fs::rename(other, ring).unwrap();
+    }),
+    case("replaced by a link", "was replaced", false, |world, ring| {
+        fs::remove_file(ring).unwrap();
+        symlink(world.write("theirs", "theirs"), ring).unwrap();
+    }),
+    case("replaced by a ring", "was replaced", false, |world, ring| {
+        let other = World::in_memory();
+        let dir = other.kept(5, &["--no-mirror"]);
+        // Not by a rename: the other world may lie elsewhere.
+        fs::copy(dir.join("00000.ring"), world.path("rings/other")).unwrap();
+        fs::rename(world.path("rings/other"), ring).unwrap();
+    }),
+    case("head overwritten", "was overwritten", false, |_, ring| {
+        writable(ring).write_all_at(&[0xa5; 4096], 0).unwrap();
+    }),
+    case("description overwritten", "was overwritten", false, |_, ring| {
+        writable(ring).write_all_at(&[0xa5; 64], 4096).unwrap();
+    }),
+    case("wholly overwritten", "was overwritten", true, |_, ring| {
+        let file = writable(ring);
+        let length = file.metadata().unwrap().len();
+        file.write_all_at(&vec![0xa5; length as usize], 0).unwrap();
+    }),
+    case("directory deleted", "was deleted", false, |_, ring| {
+        fs::remove_dir_all(ring.parent().unwrap()).unwrap();
+    }),
+    case("directory moved", "was moved away", false, |world, ring| {
+        fs::rename(ring.parent().unwrap(), world.path("moved")).unwrap();
+    }),
+];
+
+/// Runs cases next to each other: most of their time is waiting.
+fn each(cases: &'static [Case], test: fn(&Case)) {
+    for some in cases.chunks(5) {
+        std::thread::scope(|scope| {
+            let running: Vec<_> =
+                some.iter().map(|case| (case.name, scope.spawn(|| test(case)))).collect();
+            for (name, thread) in running {
+                assert!(thread.join().is_ok(), "the case is: {name}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_ring_that_others_spoil_is_followed_by_a_new_one() {
+    each(ENDING, |case| {
+        let world = World::in_memory();
+        let (live, dir, mirror) = watched(&world, 20);
+        let had = world.info(&mirror.join("00000.ring")).unwrap()["summary"]["samples_kept"].int();
+        (case.hand)(&world, &dir.join("00000.ring"));
+        wait_for_next_segment(&world, &[&dir, &mirror]);
+        live.signal(Signal::INT);
+        live.end().has_status(0).says(&[case.says, "goes on in"]);
+        let files = world.files();
+        assert_true_and_accounted(&world, &files);
+        let summary = files.summary();
+        assert!(summary["ended_cleanly"].bool() && summary["segments"].int() >= 2);
+        assert!(summary["samples_kept"].int() >= had);
+        if !case.may_lose {
+            assert_eq!(summary["samples_lost"].int(), 0);
+        }
+        let warnings = files.metadata["ringstat"]["warnings"].list();
+        assert!(warnings.iter().any(|warning| warning.str().contains(case.says)), "{warnings:?}");
+        if world.path("theirs").exists() {
+            assert_eq!(fs::read(world.path("theirs")).unwrap(), b"theirs");
+        }
+        assert_eq!(entries(&world.mirrors()), [""; 0]);
+    });
+}
+
+#[test]
+fn what_is_spoiled_and_then_killed_is_recovered() {
+    each(ENDING, |case| {
+        let world = World::in_memory();
+        let (live, dir, mirror) = watched(&world, 20);
+        let had = world.info(&mirror.join("00000.ring")).unwrap()["summary"]["samples_kept"].int();
+        (case.hand)(&world, &dir.join("00000.ring"));
+        wait_for_next_segment(&world, &[&dir, &mirror]);
+        live.kill();
+        let id = mirror.file_name().unwrap().to_str().unwrap();
+        world.looking(&["recover", id]).succeeds();
+        let files = world.files();
+        assert_true_and_accounted(&world, &files);
+        assert!(files.summary()["samples_kept"].int() >= had);
+    });
+}
+
+/// What changes nothing.
+const HARMLESS: &[Case] = &[
+    case("made longer", "", false, |_, ring| {
+        let file = writable(ring);
+        file.set_len(file.metadata().unwrap().len() + (1 << 40)).unwrap();
+    }),
+    case("chmod 000", "", false, |_, ring| {
+        fs::set_permissions(ring, Permissions::from_mode(0o000)).unwrap();
+    }),
+    case("a hard link", "", false, |world, ring| {
+        fs::hard_link(ring, world.path("link")).unwrap();
+    }),
+];
+
+#[test]
+fn what_does_no_harm_changes_nothing() {
+    each(HARMLESS, |case| {
+        let world = World::in_memory();
+        let (live, dir, _) = watched(&world, 20);
+        let ring = dir.join("00000.ring");
+        (case.hand)(&world, &ring);
+        if rustix::process::geteuid().is_root() {
+            // Also read while it is so.
+            let taken = world.info(&ring).unwrap()["summary"]["samples_taken"].int();
+            world.wait_for_samples(&ring, taken + 10);
+        }
+        live.signal(Signal::INT);
+        live.end().has_status(0).does_not_say(&["warning"]);
+        let files = world.files();
+        assert_true_and_accounted(&world, &files);
+        assert_eq!(files.summary()["segments"].int(), 1);
+        assert_eq!(files.summary()["samples_lost"].int(), 0);
+        world.assert_no_rings();
+    });
+}
+
+/// What the mirror is made again after.
+const TO_THE_MIRROR: &[Case] = &[
+    case("cut off", "was cut off", false, |_, copy| writable(copy).set_len(0).unwrap()),
+    case("deleted", "was deleted", false, |_, copy| fs::remove_file(copy).unwrap()),
+    case("renamed", "was moved away", false, |world, copy| {
+        fs::rename(copy, world.path("moved")).unwrap();
+    }),
+    case("head overwritten", "was overwritten", false, |_, copy| {
+        writable(copy).write_all_at(&[0xa5; 256], 0).unwrap();
+    }),
+];
+
+#[test]
+fn a_mirror_that_others_spoil_is_made_again() {
+    each(TO_THE_MIRROR, |case| {
+        let world = World::in_memory();
+        let (live, dir, mirror) = watched(&world, 20);
+        let copy = mirror.join("00000.ring");
+        (case.hand)(&world, &copy);
+        let taken = world.info(&dir.join("00000.ring")).unwrap()["summary"]["samples_taken"].int();
+        wait_until("the mirror, whole again", || {
+            let summary = world.info(&copy)?["summary"].clone();
+            let is_whole = summary["samples_lost"].int() == 0;
+            (is_whole && summary["samples_taken"].int() > taken).then_some(())
+        });
+        live.signal(Signal::INT);
+        let ran = live.end().has_status(0);
+        // On a host whose CPUs are all taken the mirror's thread may be late with its last words.
+        if !ran.stderr.contains("has not answered") {
+            ran.says(&[case.says, "made again"]);
+        }
+        let files = world.files();
+        assert_true_and_accounted(&world, &files);
+        assert_eq!(files.summary()["samples_lost"].int(), 0);
+        world.assert_no_rings();
+    });
+}
+
+#[test]
+fn a_mirror_whose_directory_is_deleted_is_a_warning() {
+    let world = World::in_memory();
+    let (live, _, mirror) = watched(&world, 20);
+    fs::remove_dir_all(mirror).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    live.signal(Signal::INT);
+    live.end().has_status(0).says(&["mirror", "cannot be made again"]);
+    let files = world.files();
+    assert_true_and_accounted(&world, &files);
+    assert_eq!(files.summary()["samples_lost"].int(), 0);
+}
+
+#[test]
+fn slots_that_are_overwritten_are_taken_from_the_mirror() {
+    let world = World::in_memory();
+    let (live, dir, mirror) = watched(&world, 30);
+    let ring = dir.join("00000.ring");
+    let (offset, slot) = slots(&ring);
+    // Zeros under one, garbage over the next, and another's words under a third.
+    let file = writable(&ring);
+    file.write_all_at(&vec![0; slot as usize], offset + 3 * slot).unwrap();
+    file.write_all_at(&vec![0xa5; slot as usize], offset + 4 * slot).unwrap();
+    let mut other = vec![0; slot as usize];
+    fs::File::open(&ring).unwrap().read_exact_at(&mut other, offset + 9 * slot).unwrap();
+    file.write_all_at(&other, offset + 5 * slot).unwrap();
+    let seen = world.info(&ring).unwrap();
+    assert_eq!(seen["summary"]["samples_lost"].int(), 3, "the ring alone");
+    assert_eq!(seen["summary"]["slots_torn"].int(), 2);
+    live.signal(Signal::INT);
+    live.end().has_status(0);
+    let files = world.files();
+    assert_true_and_accounted(&world, &files);
+    assert_eq!(files.summary()["samples_lost"].int(), 0, "the mirror had them");
+    drop(mirror);
+}
+
+#[test]
+fn without_a_mirror_what_is_lost_is_counted_and_said() {
+    let world = World::in_memory();
+    let options =
+        ["--interval", "10ms", "--max-samples", "300", "--no-mirror", "--sync-interval", "50ms"];
+    let live = world.record(&options).start();
+    let dir = world.run_dir(&world.rings());
+    world.wait_for_samples(&dir.join("00000.ring"), 50);
+    writable(&dir.join("00000.ring")).set_len(0).unwrap();
+    wait_for_next_segment(&world, &[&dir]);
+    live.signal(Signal::INT);
+    live.end().has_status(0).says(&["was cut off", "samples are lost"]);
+    let files = world.files();
+    assert_true_and_accounted(&world, &files);
+    assert!(files.summary()["samples_lost"].int() >= 50);
+    let warnings = files.metadata["ringstat"]["warnings"].list();
+    assert!(warnings.iter().any(|warning| warning.str().contains("are lost")), "{warnings:?}");
+    world.assert_no_rings();
+}
+
+#[test]
+fn a_manifest_that_others_spoil_is_written_anew() {
+    for (name, hand) in [
+        ("deleted", (|path| fs::remove_file(path).unwrap()) as fn(&Path)),
+        ("overwritten", |path| fs::write(path, [0xa5; 5000]).unwrap()),
+        ("a link", |path| {
+            fs::remove_file(path).unwrap();
+            let theirs = path.parent().unwrap().parent().unwrap().join("theirs");
+            fs::write(&theirs, "theirs").unwrap();
+            symlink(theirs, path).unwrap();
+        }),
+        ("a directory", |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+    ] {
+        let world = World::in_memory();
+        let (live, dir, mirror) = watched(&world, 5);
+        for dir in [&dir, &mirror] {
+            hand(&dir.join("run.json"));
+        }
+        live.signal(Signal::INT);
+        live.end().has_status(0);
+        assert_true_and_accounted(&world, &world.files());
+        for base in [world.rings(), world.mirrors()] {
+            let theirs = base.join("theirs");
+            if theirs.exists() {
+                assert_eq!(fs::read(theirs).unwrap(), b"theirs", "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_command_and_its_status_are_none_the_wiser() {
+    let world = World::in_memory();
+    let script = "sleep 0.1; for file in \"$W\"/rings/*/* \"$W\"/mirrors/*/*; do : > \"$file\"; done; \
+                  sleep 0.1; exit 7";
+    world.run_sh(&["--interval", "1ms"], script).ends_with(7).says(&["was cut off"]);
+    let files = world.files();
+    assert_true_and_accounted(&world, &files);
+    assert_eq!(files.metadata["exit_status"].int(), 7);
+    world.assert_no_rings();
+}
+
+#[test]
+fn random_hands_never_stop_it_and_no_value_is_ever_wrong() {
+    let mut dice = Dice(seed());
+    let world = World::in_memory();
+    let options = ["--interval", "1ms", "--max-samples", "1000", "--sync-interval", "20ms"];
+    let mut live = world.record(&options).start();
+    let dirs = [world.run_dir(&world.rings()), world.run_dir(&world.mirrors())];
+    let mut done = Vec::new();
+    for _ in 0..meddlings() {
+        let dir = &dirs[usize::from(dice.below(4) == 0)];
+        let newest = wait_until("a ring to meddle with", || {
+            entries(dir).into_iter().filter(|name| name.ends_with(".ring")).max()
+        });
+        done.push((newest.clone(), meddle(&dir.join(newest), &mut dice)));
+        std::thread::sleep(Duration::from_millis(dice.below(1200)));
+        assert!(live.is_running(), "after {done:?}");
+    }
+    live.signal(Signal::INT);
+    live.end().has_status(0);
+    let files = world.files();
+    assert_true_and_accounted(&world, &files);
+    assert!(files.summary()["ended_cleanly"].bool(), "{done:?}");
+    let count = |key: &str| files.summary()[key].int();
+    println!(
+        "{} meddlings: {} samples taken, {} kept, {} lost, {} segments",
+        done.len(),
+        count("samples_taken"),
+        count("samples_kept"),
+        count("samples_lost"),
+        count("segments")
+    );
+}
