@@ -26,5 +26,5 @@ pub use reader::{ReadAt, Ring, RingError, Scan};
 pub use slot::SlotState;
 pub use writer::{RingWriter, Segment};
 
-pub(crate) use layout::SLOT_HEAD_WORDS;
+pub(crate) use layout::{HEADER_BYTES, SLOT_HEAD_WORDS};
 pub(crate) use slot::judge;

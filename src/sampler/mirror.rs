@@ -5,7 +5,7 @@
 use super::segments::file_name;
 use super::storage::check_free;
 use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
-use crate::ring::{self, Blocks, Segment, SlotState, allocate, punch};
+use crate::ring::{self, Blocks, HEADER_BYTES, Segment, SlotState, allocate, punch};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -257,7 +257,10 @@ impl Copier {
             Some((number, file)) if number == header.segment => file,
             _ => self.make_file(header.segment, header.layout.file_bytes())?,
         };
-        let written = write_words(&file, segment.head(), Bytes(0))
+        // The header last: killed in between, it is a ring that was never begun.
+        let (head, description) = segment.head().split_at(HEADER_BYTES.words().0 as usize);
+        let written = write_words(&file, description, HEADER_BYTES)
+            .and_then(|()| write_words(&file, head, Bytes(0)))
             .and_then(|()| file.sync_all())
             .and_then(|()| File::open(&self.settings.dir)?.sync_all());
         if let Err(error) = written {
