@@ -9,6 +9,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
+/// How often a new directory is made that others remove.
+const MAX_ATTEMPTS: usize = 100;
+
 /// Why there is no directory for a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -100,12 +103,19 @@ impl RunDir {
         let path = base.join(run_id.to_string());
         let failed = |source| DirError::Create { path: path.clone(), source };
         fs::create_dir_all(base).map_err(failed)?;
-        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        let lock = File::open(&path).map_err(failed)?;
-        // Waits at most for somebody who tries whether the run lives. On a file system without
-        // locks a living run cannot be told from a dead one; recording goes on.
-        let lock = lock.lock().is_ok().then_some(lock);
-        Ok(RunDir { path, _lock: lock })
+        let mut result = Err(failed(io::ErrorKind::NotFound.into()));
+        for _ in 0..MAX_ATTEMPTS {
+            DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+            // A `recover` that sees it before it is locked takes it for one of a dead run that has
+            // left nothing, and removes it.
+            result = locked(&path).map_err(failed);
+            match &result {
+                Err(DirError::Create { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound => {}
+                _ => break,
+            }
+        }
+        Ok(RunDir { path, _lock: result? })
     }
 
     /// As [`create`](Self::create), on a disk that may not answer.
@@ -162,6 +172,19 @@ impl RunDir {
     pub fn remove(&self, manifest: &str) {
         remove(&self.path, manifest);
     }
+}
+
+/// Locks a new directory, if it is still there: `NotFound` if not.
+fn locked(path: &Path) -> io::Result<Option<File>> {
+    let lock = File::open(path)?;
+    // Waits at most for somebody who tries whether the run lives. On a file system without
+    // locks a living run cannot be told from a dead one; recording goes on.
+    let is_locked = lock.lock().is_ok();
+    let (ours, there) = (lock.metadata()?, fs::symlink_metadata(path)?);
+    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(is_locked.then_some(lock))
 }
 
 fn remove(dir: &Path, manifest: &str) {
