@@ -193,9 +193,10 @@ impl Watcher<'_> {
     }
 }
 
-/// All that the rings have after the kill, by number; and the slots with anything else.
-fn in_rings(world: &World) -> (BTreeMap<u64, Seen>, u64) {
-    let (mut records, mut others) = (BTreeMap::new(), 0);
+/// All that the rings have after the kill, by number; and the numbers of those that were begun and
+/// are not whole. One that did not fit a segment is begun there and again in the next one.
+fn in_rings(world: &World) -> (BTreeMap<u64, Seen>, BTreeSet<u64>) {
+    let (mut records, mut begun) = (BTreeMap::new(), BTreeSet::new());
     let dirs = entries(&world.rings()).into_iter().map(|run| world.rings().join(run));
     let files = dirs.flat_map(|dir| entries(&dir).into_iter().map(move |name| dir.join(name)));
     for opened in files.filter_map(|path| Opened::of(&path)) {
@@ -207,11 +208,13 @@ fn in_rings(world: &World) -> (BTreeMap<u64, Seen>, u64) {
                     let seen = Seen { words: words.clone(), schema: opened.schema.clone() };
                     assert!(records.insert(seq.0, seen).is_none(), "record {seq:?} is there twice");
                 }
-                SlotState::Busy(_) | SlotState::Torn => others += 1,
+                SlotState::Busy(seq) => _ = begun.insert(seq.0),
+                SlotState::Torn => panic!("slot {slot} is torn"),
             }
         }
     }
-    (records, others)
+    begun.retain(|seq| !records.contains_key(seq));
+    (records, begun)
 }
 
 /// What came of all rounds.
@@ -269,7 +272,7 @@ fn round(plan: Plan, tally: &Mutex<Tally>) {
     live.kill();
 
     // Nothing changes any more, whatever the command does.
-    let (records, others) = in_rings(&world);
+    let (records, begun) = in_rings(&world);
     let written = entries(&world.results());
     let has_file = written.iter().any(|name| name.ends_with("_timeseries.json"));
     let ids: BTreeSet<String> =
@@ -295,7 +298,7 @@ fn round(plan: Plan, tally: &Mutex<Tally>) {
         }
         lived_on = u64::from(said.ends_with("lived on\n"));
     }
-    let mut outcome = Tally { in_flight: others, lived_on, ..Tally::default() };
+    let mut outcome = Tally { lived_on, ..Tally::default() };
     outcome.phases.insert(plan.phase, 1);
     outcome.files_were_there = u64::from(has_file);
     outcome.segments = u64::from(watcher.ring.is_some()) + watcher.segment;
@@ -305,7 +308,7 @@ fn round(plan: Plan, tally: &Mutex<Tally>) {
         outcome.without_samples = 1;
     } else {
         let records = (!has_file).then_some(&records);
-        check_recovered(&world, &watcher.seen, records, others, &mut outcome);
+        check_recovered(&world, &watcher.seen, records, &begun, &mut outcome);
     }
     tally.lock().unwrap().add(outcome);
 }
@@ -316,7 +319,7 @@ fn check_recovered(
     world: &World,
     seen: &BTreeMap<u64, Seen>,
     records: Option<&BTreeMap<u64, Seen>>,
-    others: u64,
+    begun: &BTreeSet<u64>,
     outcome: &mut Tally,
 ) {
     let files = world.files();
@@ -332,7 +335,10 @@ fn check_recovered(
         outcome.compared += 1;
     }
     if let Some(records) = records {
-        assert!(others <= 1, "{others} slots are neither empty nor whole");
+        // Of those before `first` it is not known any more in which segment they were whole.
+        let in_flight: Vec<_> = begun.range(first..).collect();
+        assert!(in_flight.iter().all(|seq| **seq == taken), "{begun:?} of {taken} are not whole");
+        outcome.in_flight = in_flight.len() as u64;
         assert_eq!(records.keys().next_back(), Some(&(taken - 1)));
         for seq in first..taken {
             records[&seq].check(sample_of(seq));
