@@ -30,6 +30,8 @@ pub const FIELDS: [&str; 20] = [
     "boot_id_high",
     "boot_id_low",
 ];
+/// Index of the word that tells a ring that was begun.
+pub const MAGIC_WORD: usize = 0;
 /// Index of the header's own checksum, its last word.
 pub const HEADER_CHECK: usize = HEADER_WORDS - 1;
 

@@ -28,9 +28,6 @@ pub use slot::{Draft, SlotState};
 pub use writer::{RingWriter, Segment};
 
 pub(crate) use guard::let_through;
-pub(crate) use layout::SLOT_HEAD_WORDS;
+pub(crate) use layout::{HEADER_BYTES, SLOT_HEAD_WORDS};
 pub(crate) use reader::{OwnWords, open};
-
-/// Where the description begins.
-pub(crate) const DESCRIPTION_OFFSET: u64 = layout::HEADER_BYTES.0;
 pub(crate) use slot::judge;

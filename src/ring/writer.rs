@@ -1,7 +1,7 @@
 //! The one writer of a segment: hands out slots and grows the dictionary. It stores words and
 //! does no I/O; who made the memory, and who copies it elsewhere, is not its business.
 
-use super::header::{self, BadHeader, HEADER_CHECK, Header};
+use super::header::{self, BadHeader, Header, MAGIC_WORD};
 use super::layout::{BadLayout, ENTRY_WORDS, HEADER_BYTES};
 use super::map::WordMap;
 use super::slot::SlotWriter;
@@ -56,12 +56,14 @@ impl Segment {
         for (cell, word) in place.iter().zip(header::to_words(description)) {
             cell.store(word, Ordering::Relaxed);
         }
-        for (cell, word) in map.words().iter().zip(&words[..HEADER_CHECK]) {
+        // From the last word to the first: killed at any point before the last store, its writer
+        // leaves a file that begins with zero, a ring that was never begun.
+        for (cell, word) in map.words().iter().zip(&words).skip(1).rev() {
             cell.store(*word, Ordering::Relaxed);
         }
-        // The header's checksum is its last word: stored last, behind all that it speaks for.
-        // Readers in this process get the segment from us; those in others check the checksums.
-        map.words()[HEADER_CHECK].store(words[HEADER_CHECK], Ordering::Release);
+        // Keeps the stores above before it. Pairs with nothing: readers in this process get the
+        // segment from us, and those in others check the checksums.
+        map.words()[MAGIC_WORD].store(words[MAGIC_WORD], Ordering::Release);
         Ok(Segment { map, header, entries_used: AtomicU32::new(0) })
     }
 

@@ -338,7 +338,8 @@ fn writable(what: &'static str, option: &'static str, dir: &Path) -> Result<Path
             // The manifest could not name it, and `recover` would not find it.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8"));
         }
-        tempfile::Builder::new().prefix(".ringstat-").tempfile_in(&dir)?;
+        // Without a name, where the file system can: a kill leaves none.
+        tempfile::tempfile_in(&dir)?;
         Ok(dir)
     };
     try_it().map_err(|source| BuildError::Directory { what, option, path: dir.to_owned(), source })

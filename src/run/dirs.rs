@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// How often a new directory is made that others remove.
+const MAX_ATTEMPTS: usize = 100;
+
 /// Why there is no directory for a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -103,12 +106,19 @@ impl RunDir {
         let path = base.join(run_id.to_string());
         let failed = |source| DirError::Create { path: path.clone(), source };
         fs::create_dir_all(base).map_err(failed)?;
-        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        let place = Arc::new(Place::open(&path).map_err(failed)?);
-        // Waits at most for somebody who tries whether the run lives. On a file system without
-        // locks a living run cannot be told from a dead one; recording goes on.
-        let _ = place.dir().lock();
-        Ok(RunDir { path, place })
+        let mut result = Err(failed(io::ErrorKind::NotFound.into()));
+        for _ in 0..MAX_ATTEMPTS {
+            DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+            // A `recover` that sees it before it is locked takes it for one of a dead run that has
+            // left nothing, and removes it.
+            result = locked(&path).map_err(failed);
+            match &result {
+                Err(DirError::Create { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound => {}
+                _ => break,
+            }
+        }
+        Ok(RunDir { path, place: Arc::new(result?) })
     }
 
     /// As [`create`](Self::create), on a disk that may not answer.
@@ -172,6 +182,19 @@ impl RunDir {
 pub(super) fn is_own(dir: &Path) -> bool {
     let is_own = |meta: fs::Metadata| meta.is_dir() && meta.uid() == geteuid().as_raw();
     fs::symlink_metadata(dir).is_ok_and(is_own)
+}
+
+/// Locks a new directory, if it is still there: `NotFound` if not.
+fn locked(path: &Path) -> io::Result<Place> {
+    let place = Place::open(path)?;
+    // Waits at most for somebody who tries whether the run lives. On a file system without
+    // locks a living run cannot be told from a dead one; recording goes on.
+    let _ = place.dir().lock();
+    let (ours, there) = (place.dir().metadata()?, fs::symlink_metadata(path)?);
+    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(place)
 }
 
 /// In the directory that was opened, wherever it is by now; its name goes only if it is empty.

@@ -15,6 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
+use uuid::Uuid;
 
 /// Names that are tried before giving up.
 const MAX_BUMPS: i64 = 3600;
@@ -63,7 +64,8 @@ pub enum FinishError {
 pub(super) struct Order<'a> {
     /// The run; its `final_datetime` is kept up to date, if `save` is set.
     pub manifest: &'a mut Manifest,
-    /// Whether the manifest is a file that is to be saved.
+    /// Whether these are the files that the run owes, and none but us writes them: the manifest is
+    /// saved, as far as there is one, and what an earlier attempt has left is made use of.
     pub save: bool,
     /// The rings; none if nothing was recorded.
     pub decoder: Option<&'a mut Decoder>,
@@ -83,7 +85,10 @@ impl Order<'_> {
     pub fn carry_out(mut self) -> Result<FinalFiles, FinishError> {
         let dir = self.manifest.results_dir.clone();
         fs::create_dir_all(&dir).map_err(failed(&dir))?;
-        self.remove_leftovers(&dir);
+        // Not for `decode`: those of a run that lives are in use.
+        if self.save {
+            remove_leftovers(self.manifest);
+        }
         let already = self.already_there(&dir);
         let timeseries = match (&already, self.decoder.is_some()) {
             (Some(_), _) | (_, false) => None,
@@ -96,20 +101,6 @@ impl Order<'_> {
         files.written = self.decoder.map(|decoder| decoder.outline());
         File::open(&dir).and_then(|dir| dir.sync_all()).map_err(failed(&dir))?;
         Ok(files)
-    }
-
-    /// Temporary files of this run, of an attempt that was killed.
-    fn remove_leftovers(&self, dir: &Path) {
-        let prefix = self.temporary_prefix();
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-
-    fn temporary_prefix(&self) -> String {
-        format!(".ringstat-{}-", self.manifest.run_id)
     }
 
     /// The date and time in the name of a time series that an earlier attempt has finished.
@@ -141,13 +132,9 @@ impl Order<'_> {
     }
 
     fn temporary(&self, dir: &Path) -> Result<NamedTempFile, FinishError> {
-        tempfile::Builder::new()
-            .prefix(&self.temporary_prefix())
-            .suffix(".tmp")
-            // As any file that a user makes: the umask decides.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(dir)
-            .map_err(failed(dir))
+        // As any file that a user makes: the umask decides.
+        let permissions = Permissions::from_mode(0o666);
+        temporary(dir, self.manifest.run_id, permissions).map_err(failed(dir))
     }
 
     fn write_timeseries(&mut self, dir: &Path) -> Result<TempPath, FinishError> {
@@ -215,8 +202,14 @@ impl Order<'_> {
             ..FinalFiles::default()
         };
         let path = dir.join(self.metadata_name(datetime));
+        // The reference is not merged again: when the rings are half removed they know less.
+        let timeseries = self.timeseries_name(datetime);
+        let merged = self.manifest.merge_metadata.clone();
+        let merged = merged.filter(|path| contains(path, timeseries.as_bytes()));
         if contains(&path, self.manifest.run_id.to_string().as_bytes()) {
             files.metadata = Some(path);
+        } else if merged.is_some() {
+            files.metadata = merged;
         } else {
             self.write_metadata(dir, datetime, &mut files)?;
         }
@@ -241,7 +234,7 @@ impl Order<'_> {
         if let Some(path) = self.manifest.merge_metadata.clone() {
             // Without a time series there is nothing that the benchmark's own file lacks.
             let Some(reference) = &reference else { return Ok(()) };
-            match try_merge(&path, reference) {
+            match try_merge(&path, reference, self.manifest.run_id) {
                 Ok(()) => {
                     files.metadata = Some(path);
                     return Ok(());
@@ -319,8 +312,35 @@ impl Order<'_> {
     }
 }
 
+/// Removes the temporary files that attempts of this run have left when they were killed.
+pub(super) fn remove_leftovers(manifest: &Manifest) {
+    let theirs = manifest.merge_metadata.as_ref().and_then(|path| fs::canonicalize(path).ok());
+    let prefix = temporary_prefix(manifest.run_id);
+    for dir in [Some(&*manifest.results_dir), theirs.as_deref().and_then(Path::parent)] {
+        let entries = dir.into_iter().flat_map(fs::read_dir).flatten().flatten();
+        for entry in entries {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn temporary_prefix(run_id: Uuid) -> String {
+    format!(".ringstat-{run_id}-")
+}
+
+/// A file of this run that is not yet what it is to become.
+fn temporary(dir: &Path, run_id: Uuid, permissions: Permissions) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(&temporary_prefix(run_id))
+        .suffix(".tmp")
+        .permissions(permissions)
+        .tempfile_in(dir)
+}
+
 /// Puts the reference into the benchmark's own metadata file.
-fn try_merge(path: &Path, reference: &TimeSeriesReference) -> io::Result<()> {
+fn try_merge(path: &Path, reference: &TimeSeriesReference, run_id: Uuid) -> io::Result<()> {
     // Through a symlink, the file behind it is what is replaced.
     let path = fs::canonicalize(path)?;
     let meta = fs::metadata(&path)?;
@@ -333,11 +353,7 @@ fn try_merge(path: &Path, reference: &TimeSeriesReference) -> io::Result<()> {
     Read::by_ref(&mut file).take(MAX_METADATA_BYTES).read_to_string(&mut text)?;
     let merged = metadata::merge(&text, reference)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".ringstat-")
-        .suffix(".tmp")
-        .permissions(meta.permissions())
-        .tempfile_in(dir)?;
+    let mut temporary = temporary(dir, run_id, meta.permissions())?;
     temporary.write_all(merged.as_bytes())?;
     // It stays its owner's; only root can have to give it back.
     std::os::unix::fs::fchown(temporary.as_file(), Some(meta.uid()), Some(meta.gid()))?;
@@ -450,6 +466,8 @@ mod tests {
             fs::write(dir.path().join(name), "half").unwrap();
         }
         order(&mut manifest).carry_out().unwrap();
+        assert!(names(dir.path()).contains(&mine), "a living recorder's, for all `decode` knows");
+        Order { save: true, ..order(&mut manifest) }.carry_out().unwrap();
         let left = names(dir.path());
         assert!(!left.contains(&mine) && left.contains(&".ringstat-other.tmp".to_owned()));
     }

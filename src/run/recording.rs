@@ -7,7 +7,7 @@ use super::manifest::{Ended, MANIFEST, Manifest};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, HostSummary, TimeSeriesData};
 use crate::place::Place;
-use crate::ring::{self, DESCRIPTION_OFFSET, OwnWords, ReadAt, Ring, RingError};
+use crate::ring::{self, HEADER_BYTES, OwnWords, ReadAt, Ring, RingError};
 use crate::sampler::{Kept, SamplerEnd, damage, file_name};
 use crate::sync::Ordering;
 use std::fmt;
@@ -141,7 +141,7 @@ fn save(kept: &Kept, file: &mut File) -> io::Result<()> {
     // Somebody may have overwritten it.
     let head = kept.segment.header().to_words();
     file.write_all_at(bytemuck::cast_slice(&head), 0)?;
-    file.write_all_at(&kept.description, DESCRIPTION_OFFSET)
+    file.write_all_at(&kept.description, HEADER_BYTES.0)
 }
 
 /// How often the rings are read again because somebody changes them meanwhile.

@@ -2,7 +2,7 @@
 //! Also how a ring or run that a user names is found.
 
 use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base, is_own};
-use super::finish::{FinalFiles, FinishError, Order};
+use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, Format, snapshot};
@@ -173,6 +173,9 @@ impl FoundRun {
     /// The run in these directories, and in those that its manifest names beside them. `None` if
     /// there is nothing in them.
     fn of(run_id: Uuid, dirs: Vec<PathBuf>) -> Option<FoundRun> {
+        if dirs.is_empty() {
+            return None;
+        }
         let mut run = FoundRun::found(run_id, dirs)?;
         if run.dirs.iter().any(is_living) {
             run.state = RunState::Recording;
@@ -211,7 +214,7 @@ impl FoundRun {
             files.sort();
             rings.extend(files);
         }
-        if manifest.is_none() && rings.is_empty() {
+        if manifest.is_none() && rings.is_empty() && !dirs.iter().all(|dir| is_unused(dir)) {
             return None;
         }
         let state = match &manifest {
@@ -358,13 +361,15 @@ impl FoundRun {
                     None => manifest_of(&decoder),
                 };
                 if let Some(dir) = results_dir {
+                    // An attempt may have been killed where they were to go first.
+                    remove_leftovers(&manifest);
                     manifest.results_dir = std::path::absolute(dir)
                         .map_err(|source| FinishError::Write { path: dir.to_owned(), source })?;
                 }
                 manifest.warnings.extend(lost.iter().cloned());
                 let order = Order {
                     manifest: &mut manifest,
-                    save: self.manifest.is_some(),
+                    save: true,
                     decoder: Some(&mut decoder),
                     system: SystemInfo::default(),
                     recovered: true,
@@ -456,6 +461,16 @@ fn dir_of(path: &Path) -> Option<PathBuf> {
 /// Whether what is in a ring is not known, since it could not be opened or read.
 fn is_closed(error: &DecodeError) -> bool {
     matches!(error, DecodeError::Ring(RingError::Io { .. }))
+}
+
+/// Whether a run's directory has nothing in it but what was to become a manifest: its recorder was
+/// killed before or behind all that it did.
+fn is_unused(dir: &Path) -> bool {
+    let is_temporary = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.starts_with(MANIFEST) && name != MANIFEST)
+    };
+    fs::read_dir(dir).is_ok_and(|entries| entries.flatten().all(is_temporary))
 }
 
 /// Whether a living process has this run directory.

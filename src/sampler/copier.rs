@@ -6,7 +6,7 @@
 use super::disk::{Disk, DiskFile};
 use super::mirror::MirrorEnd;
 use super::segments::file_name;
-use crate::ring::{self, Segment, SlotState};
+use crate::ring::{self, HEADER_BYTES, Segment, SlotState};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::VecDeque;

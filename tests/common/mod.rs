@@ -7,6 +7,7 @@ pub mod format;
 pub mod hands;
 pub mod json;
 pub mod process;
+pub mod trace;
 
 use json::Value;
 #[allow(unused_imports)]
@@ -199,7 +200,8 @@ fn check_all(dir: &Path) {
         } else if name.ends_with("_metadata.json") {
             read_metadata(&path);
         }
-        let is_temporary = name.starts_with(".ringstat-") || name.starts_with("run.json.");
+        let is_temporary =
+            name.starts_with(".ringstat-") || (name.starts_with("run.json") && name != "run.json");
         assert!(!is_temporary, "left behind: {}", path.display());
     }
 }
