@@ -169,6 +169,9 @@ impl SampleTaker {
     }
 }
 
+/// Times that a list of devices is read for one sample while it keeps changing.
+const MAX_READS: u32 = 4;
+
 /// What became of one block.
 struct Written {
     count: usize,
@@ -189,8 +192,35 @@ impl Feed {
     }
 
     /// Writes the block's data.
+    ///
+    /// The kernel gives a list of devices page by page, lets go of it in between and finds its
+    /// place again by counting (`fs/seq_file.c`, `class_dev_iter_init`): when a device that it has
+    /// passed goes away at that moment, the next one is left out. So a list that is not the one of
+    /// before is read again until it stays the same.
     #[inline]
     fn take(
+        &mut self,
+        text: &mut [u8],
+        block: &mut Block<'_, '_>,
+        names: &mut Dictionary<'_>,
+        fit: Fit,
+    ) -> Written {
+        let mut written = self.read(text, block, names, fit);
+        for _ in 1..MAX_READS {
+            let has_changed = self.parser.as_ref().is_some_and(|parser| parser.source.changed());
+            let is_void = written.retake.is_some() || written.count == 0 && written.fault.is_some();
+            if !has_changed || is_void {
+                break;
+            }
+            block.rewind();
+            written = self.read(text, block, names, fit);
+        }
+        written
+    }
+
+    /// Reads the file once.
+    #[inline]
+    fn read(
         &mut self,
         text: &mut [u8],
         block: &mut Block<'_, '_>,

@@ -45,7 +45,11 @@ pub(super) struct Table<G> {
     expected: Vec<Expected>,
     prefixes: Vec<u8>,
     known: Known,
+    /// Texts that were read anew. What is found by its line was in the latest of them.
     pass: u64,
+    /// Rows of the latest of them.
+    listed: usize,
+    changed: bool,
 }
 
 /// What a probe must know of a table's rows.
@@ -90,7 +94,10 @@ impl<G: Grammar> Table<G> {
             expected: Vec::new(),
             prefixes: Vec::new(),
             known: Known::default(),
-            pass: 0,
+            // None is an instance that was never met.
+            pass: 1,
+            listed: 0,
+            changed: false,
         }
     }
 
@@ -154,11 +161,14 @@ impl<G: Grammar> Table<G> {
         self.prefixes.clear();
         self.pass += 1;
         let first_line = lines(&self.header).count() + 1;
-        let (mut written, mut lost, mut fault) = (0, 0, None);
+        let (mut written, mut stayed, mut lost, mut fault) = (0, 0, 0, None);
         let (whole, cut) = split_unended(body);
         for (index, line) in lines(whole).enumerate() {
             match self.row(line, block, names) {
-                Row::Written => written += 1,
+                Row::Written { stayed: has_stayed } => {
+                    written += 1;
+                    stayed += usize::from(has_stayed);
+                }
                 Row::Repeated => {}
                 Row::NoRoom => lost += 1,
                 Row::Relayout => return Parsed::Relayout,
@@ -171,6 +181,8 @@ impl<G: Grammar> Table<G> {
             let line = first_line + lines(whole).count();
             fault = fault.or(Some(Fault::at(Reason::MissingColumns, line)));
         }
+        self.changed = stayed != written || stayed != self.listed;
+        self.listed = written;
         match (lost, fault) {
             (0, Some(fault)) if written == 0 => Parsed::Nothing(fault),
             (0, fault) => Parsed::Values { count: written, fault },
@@ -213,6 +225,7 @@ impl<G: Grammar> Table<G> {
                 return Row::NoRoom;
             }
         };
+        let stayed = known.pass == self.pass - 1;
         known.pass = self.pass;
         let row = RowHead { entry: known.entry, columns: columns as u32 };
         cells[0].store(row.to_word(), Ordering::Relaxed);
@@ -225,7 +238,7 @@ impl<G: Grammar> Table<G> {
             self.expected.push(Expected { prefix_bytes, entry: known.entry });
             self.prefixes.extend_from_slice(prefix);
         }
-        Row::Written
+        Row::Written { stayed }
     }
 
     /// Whether numbers that do not fit this layout are sound all the same: more of them than
@@ -253,7 +266,10 @@ impl<G: Grammar> Table<G> {
 
 /// What became of one line.
 enum Row {
-    Written,
+    Written {
+        /// The text before had it too.
+        stayed: bool,
+    },
     Repeated,
     NoRoom,
     Relayout,
@@ -272,13 +288,19 @@ impl<G: Grammar> Source for Table<G> {
         if matches!(body, [.., b'\n'] | [])
             && let Some(count) = self.parse_expected(body, block)
         {
+            self.changed = false;
             return Parsed::Values { count, fault: None };
         }
         block.rewind();
         self.parse_anew(body, block, names)
     }
 
+    fn changed(&self) -> bool {
+        self.changed
+    }
+
     fn begin_segment(&mut self, entries: usize) {
+        self.listed = 0;
         self.known.reset(entries);
         self.expected = Vec::with_capacity(entries);
         self.prefixes = Vec::with_capacity(entries * PREFIX_ROOM_BYTES);

@@ -183,3 +183,30 @@ fn a_host_may_have_no_device() {
     let header: String = lines_of(NETDEV).take(2).collect();
     assert!(Lab::new("netdev", &header).unwrap().values(&header).is_empty());
 }
+
+#[test]
+fn a_text_is_another_list_only_if_an_instance_came_or_went() {
+    let [a, b, c] = [("sda", 0), ("sdb", 16), ("sdc", 32)]
+        .map(|(name, minor)| [100, 200].map(|first| disk(8, minor, name, first)));
+    let mut lab = Lab::new("diskstats", three()).unwrap();
+    for (text, has_changed) in [
+        (three(), true),
+        (three(), false),
+        (a[1].clone() + &b[1] + &c[1], false),
+        (c[0].clone() + &b[0] + &a[0], false),
+        (a[0].clone() + &b[0] + &c[0] + &b[1], false),
+        (a[0].clone() + &c[0], true),
+        (a[0].clone() + &c[0], false),
+        (a[0].clone() + &b[0] + &c[0], true),
+        (disk(65, 0, "sda", 1) + &b[0] + &c[0], true),
+        (a[0].clone() + &b[0] + &c[0], true),
+        (String::new(), true),
+        (String::new(), false),
+    ] {
+        lab.parse(&text);
+        assert_eq!(lab.source.changed(), has_changed, "{text}");
+    }
+    lab.source.begin_segment(64);
+    lab.parse(three());
+    assert!(lab.source.changed(), "a segment does not know what was listed before it");
+}
