@@ -160,18 +160,31 @@ impl<G: Grammar> Table<G> {
         self.expected.clear();
         self.prefixes.clear();
         self.pass += 1;
+        let before = std::mem::take(&mut self.listed);
+        let (parsed, stayed) = self.add_rows(body, block, names);
+        self.changed = stayed != before || stayed != self.listed;
+        parsed
+    }
+
+    /// Adds the rows that this pass has not met yet; returns how many of them the pass before had.
+    fn add_rows(
+        &mut self,
+        body: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+    ) -> (Parsed, usize) {
         let first_line = lines(&self.header).count() + 1;
-        let (mut written, mut stayed, mut lost, mut fault) = (0, 0, 0, None);
+        let (mut stayed, mut lost, mut fault) = (0, 0, None);
         let (whole, cut) = split_unended(body);
         for (index, line) in lines(whole).enumerate() {
             match self.row(line, block, names) {
                 Row::Written { stayed: has_stayed } => {
-                    written += 1;
+                    self.listed += 1;
                     stayed += usize::from(has_stayed);
                 }
                 Row::Repeated => {}
                 Row::NoRoom => lost += 1,
-                Row::Relayout => return Parsed::Relayout,
+                Row::Relayout => return (Parsed::Relayout, stayed),
                 Row::Bad(reason) => {
                     fault = fault.or(Some(Fault::at(reason, first_line + index)));
                 }
@@ -181,13 +194,13 @@ impl<G: Grammar> Table<G> {
             let line = first_line + lines(whole).count();
             fault = fault.or(Some(Fault::at(Reason::MissingColumns, line)));
         }
-        self.changed = stayed != written || stayed != self.listed;
-        self.listed = written;
-        match (lost, fault) {
+        let written = self.listed;
+        let parsed = match (lost, fault) {
             (0, Some(fault)) if written == 0 => Parsed::Nothing(fault),
             (0, fault) => Parsed::Values { count: written, fault },
             _ => Parsed::Outgrown { written, lost },
-        }
+        };
+        (parsed, stayed)
     }
 
     fn row(&mut self, line: &[u8], block: &mut Block<'_, '_>, names: &mut dyn Names) -> Row {
@@ -297,6 +310,18 @@ impl<G: Grammar> Source for Table<G> {
 
     fn changed(&self) -> bool {
         self.changed
+    }
+
+    fn add_missing(
+        &mut self,
+        text: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+    ) -> Parsed {
+        match text.strip_prefix(&self.header[..]) {
+            Some(body) => self.add_rows(body, block, names).0,
+            None => Parsed::Relayout,
+        }
     }
 
     fn begin_segment(&mut self, entries: usize) {

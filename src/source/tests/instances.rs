@@ -210,3 +210,30 @@ fn a_text_is_another_list_only_if_an_instance_came_or_went() {
     lab.parse(three());
     assert!(lab.source.changed(), "a segment does not know what was listed before it");
 }
+
+#[test]
+fn a_second_reading_adds_what_the_first_has_left_out() {
+    let [a, b, c, d] =
+        ["a", "b", "c", "d"].map(|name| disk(8, u32::from(name.as_bytes()[0]), name, 100));
+    let mut lab = Lab::new("diskstats", "").unwrap();
+    lab.values(a.clone() + &b + &c);
+    let words: Vec<AtomicU64> = (0..4096).map(|_| AtomicU64::new(POISON)).collect();
+    let mut record = RecordWriter::new(&words, 1).unwrap();
+    let mut block = record.block().unwrap();
+    let mut read = |text: &str, again: bool| match again {
+        false => lab.source.parse(text.as_bytes(), &mut block, &mut lab.names),
+        true => lab.source.add_missing(text.as_bytes(), &mut block, &mut lab.names),
+    };
+    // While c's page is waited for, a goes away; then b does, and d comes.
+    assert_eq!(read(&(a.clone() + &b), false), all(2));
+    let moved = disk(8, u32::from(b'b'), "b", 200);
+    assert_eq!(read(&(moved + &c + &d), true), all(4));
+    block.finish(4, None);
+    let words: Vec<u64> =
+        words[..record.used_words()].iter().map(|word| word.load(Ordering::Relaxed)).collect();
+    let rows = lab.decode(&words);
+    assert_eq!(numbers(&rows), [row("a", 100), row("b", 100), row("c", 100), row("d", 100)]);
+    assert!(lab.source.changed());
+    lab.values(a + &b + &c + &d);
+    assert!(!lab.source.changed(), "the next text has the same");
+}
