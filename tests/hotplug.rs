@@ -214,7 +214,7 @@ fn every_value_belongs_to_the_device_that_it_is_listed_under() {
                     scope.spawn(move || churn_loops(thread, |_| is_over.load(Relaxed), random))
                 })
                 .collect();
-            interfaces = churn_links(rounds(3200, 16_000), Random(seed));
+            interfaces = churn_links(rounds(4000, 16_000), Random(seed));
             is_over.store(true, Relaxed);
             for thread in threads {
                 disks.extend(thread.join().unwrap());

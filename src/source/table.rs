@@ -161,7 +161,7 @@ impl<G: Grammar> Table<G> {
         self.prefixes.clear();
         self.pass += 1;
         let before = std::mem::take(&mut self.listed);
-        let (parsed, stayed) = self.add_rows(body, block, names);
+        let (parsed, stayed) = self.add_rows(body, block, names, false);
         self.changed = stayed != before || stayed != self.listed;
         parsed
     }
@@ -172,12 +172,13 @@ impl<G: Grammar> Table<G> {
         body: &[u8],
         block: &mut Block<'_, '_>,
         names: &mut dyn Names,
+        again: bool,
     ) -> (Parsed, usize) {
         let first_line = lines(&self.header).count() + 1;
         let (mut stayed, mut lost, mut fault) = (0, 0, None);
         let (whole, cut) = split_unended(body);
         for (index, line) in lines(whole).enumerate() {
-            match self.row(line, block, names) {
+            match self.row(line, block, names, again) {
                 Row::Written { stayed: has_stayed } => {
                     self.listed += 1;
                     stayed += usize::from(has_stayed);
@@ -203,7 +204,13 @@ impl<G: Grammar> Table<G> {
         (parsed, stayed)
     }
 
-    fn row(&mut self, line: &[u8], block: &mut Block<'_, '_>, names: &mut dyn Names) -> Row {
+    fn row(
+        &mut self,
+        line: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+        again: bool,
+    ) -> Row {
         let instance = match self.grammar.instance(line) {
             Ok(instance) => instance,
             Err(reason) => return Row::Bad(reason),
@@ -225,6 +232,11 @@ impl<G: Grammar> Table<G> {
                 };
             }
         };
+        // A disk that is being made has the number 0:0 for a moment (`device_add_disk`).
+        if again && self.known.has_met(instance.name, self.pass) {
+            block.give_back(cells.len());
+            return Row::Repeated;
+        }
         let entry = || names.add(instance.identity, instance.name);
         let known = match self.known.find_or_add(instance.identity, instance.name, entry) {
             // `seq_file` may repeat a line when a device goes away between two reads.
@@ -319,7 +331,7 @@ impl<G: Grammar> Source for Table<G> {
         names: &mut dyn Names,
     ) -> Parsed {
         match text.strip_prefix(&self.header[..]) {
-            Some(body) => self.add_rows(body, block, names).0,
+            Some(body) => self.add_rows(body, block, names, true).0,
             None => Parsed::Relayout,
         }
     }
