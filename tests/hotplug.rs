@@ -79,21 +79,21 @@ struct Pair {
     bytes: u64,
 }
 
-/// Makes and removes `pairs` veth pairs, one by one and many at once, and sends frames through
-/// them. Some take the names of pairs that are gone.
-fn churn_links(pairs: u64, mut random: Random) -> Vec<Life> {
+/// Makes and removes veth pairs until there were `enough`, one by one and many at once, and sends
+/// frames through them. Some take the names of pairs that are gone.
+fn churn_links(enough: impl Fn(u64) -> bool, mut random: Random) -> Vec<Life> {
     let mut links = Links::new();
     let mut log: Vec<Life> = Vec::new();
     let mut free: Vec<[String; 2]> = Vec::new();
     let mut alive: VecDeque<(u32, Vec<Pair>)> = VecDeque::new();
     let mut made = 0;
     for group in 1.. {
-        if made == pairs {
+        if enough(made) {
             break;
         }
         let many = if group % 12 == 5 { 60 } else { random.below(24) + 1 };
         let mut batch = Vec::new();
-        for _ in 0..many.min(pairs - made) {
+        for _ in 0..many {
             made += 1;
             let names = match free.is_empty() || !random.once_in(12) {
                 true => [format!("a{made}"), format!("b{made}")],
@@ -185,9 +185,11 @@ fn segments(dir: &Path) -> (usize, usize) {
     let names: Vec<String> =
         entries(dir).into_iter().filter(|name| name.ends_with(".ring")).collect();
     let is_full = |name: &&String| {
-        let ring = Ring::open(&dir.join(name)).unwrap();
-        let last = ring.header().layout.entries as u32 - 1;
-        ring.entry(last).unwrap().is_some()
+        // One that is being made cannot be opened yet.
+        Ring::open(&dir.join(name)).is_ok_and(|ring| {
+            let last = ring.header().layout.entries as u32 - 1;
+            ring.entry(last).unwrap().is_some()
+        })
     };
     (names.len(), names.iter().filter(is_full).count())
 }
@@ -214,7 +216,12 @@ fn every_value_belongs_to_the_device_that_it_is_listed_under() {
                     scope.spawn(move || churn_loops(thread, |_| is_over.load(Relaxed), random))
                 })
                 .collect();
-            interfaces = churn_links(rounds(4000, 16_000), Random(seed));
+            // Until, beside, names have filled a dictionary and there is another segment for them.
+            let enough = |made| {
+                let have_run_out = || matches!(segments(&dir), (3.., 1..));
+                made >= rounds(3000, 16_000) && (have_run_out() || made > 30_000)
+            };
+            interfaces = churn_links(enough, Random(seed));
             is_over.store(true, Relaxed);
             for thread in threads {
                 disks.extend(thread.join().unwrap());
@@ -245,7 +252,7 @@ fn every_value_belongs_to_the_device_that_it_is_listed_under() {
         assert!(changes > 10_000);
         for lives in [&disks, &interfaces] {
             let tally = lives.tally();
-            assert!(lives.reused() > 100 && tally.exact > 10_000 && tally.seen > 300, "{tally:?}");
+            assert!(lives.reused() > 100 && tally.exact > 3000 && tally.seen > 300, "{tally:?}");
         }
         assert!(full >= 1 && segments > full + 1, "room for records and for names has run out");
         assert!(segments < 10, "{segments} segments are too many to keep for so few changes");
