@@ -58,6 +58,16 @@ impl From<Probed> for Parser {
     }
 }
 
+impl Parser {
+    /// Sizes the next segment for all rows that there are.
+    #[cold]
+    fn outgrown(&mut self, written: usize, lost: usize) -> Written {
+        self.rows = written + lost;
+        let fault = Some(Fault::NoRoom(u32::try_from(lost).unwrap_or(u32::MAX)));
+        Written { count: written, fault, retake: Some(Retake::InNewSegment) }
+    }
+}
+
 impl SampleTaker {
     /// Opens and probes every source below `procfs`. A source that cannot be read now is tried
     /// again with every sample.
@@ -197,6 +207,55 @@ impl Feed {
         names: &mut Dictionary<'_>,
         fit: Fit,
     ) -> Written {
+        let written = self.read(text, block, names, fit);
+        match &mut self.parser {
+            Some(parser) if written.count > 0 && written.retake.is_none() => {
+                if !parser.source.changed() {
+                    return written;
+                }
+            }
+            _ => return written,
+        }
+        self.read_again(text, block, names, written)
+    }
+
+    /// Adds the devices that the first text has left out.
+    ///
+    /// The kernel gives a list of devices page by page, lets go of it in between and finds its
+    /// place again by counting (`fs/seq_file.c`, `disk_seqf_start`): when a device that it has
+    /// passed goes away at that moment, the next one is left out. So a list that is not the one of
+    /// before is read twice; both readings are of this sample.
+    #[cold]
+    fn read_again(
+        &mut self,
+        text: &mut [u8],
+        block: &mut Block<'_, '_>,
+        names: &mut Dictionary<'_>,
+        first: Written,
+    ) -> Written {
+        let (Ok(text), Some(parser)) = (self.file.read(text), &mut self.parser) else {
+            return first;
+        };
+        match parser.source.add_missing(text, block, names) {
+            Parsed::Values { count, fault } => {
+                parser.rows = count;
+                Written { count, fault: first.fault.or(fault), retake: None }
+            }
+            Parsed::Outgrown { written, lost } => parser.outgrown(written, lost),
+            // What the first text had is in the block.
+            Parsed::Nothing(_) | Parsed::Relayout => first,
+        }
+    }
+
+    /// Reads the file once.
+    #[inline]
+    fn read(
+        &mut self,
+        text: &mut [u8],
+        block: &mut Block<'_, '_>,
+        names: &mut Dictionary<'_>,
+        fit: Fit,
+    ) -> Written {
         let text = match self.file.read(text) {
             Ok(text) => text,
             Err(NoText::Fault(fault)) => return Written::nothing(fault, None),
@@ -217,11 +276,7 @@ impl Feed {
                 block.rewind();
                 Written::nothing(fault, None)
             }
-            Parsed::Outgrown { written, lost } => {
-                parser.rows = written + lost;
-                let fault = Some(Fault::NoRoom(u32::try_from(lost).unwrap_or(u32::MAX)));
-                Written { count: written, fault, retake: Some(Retake::InNewSegment) }
-            }
+            Parsed::Outgrown { written, lost } => parser.outgrown(written, lost),
             Parsed::Relayout => {
                 block.rewind();
                 self.relayout(text, fit)

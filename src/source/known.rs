@@ -47,7 +47,7 @@ impl Known {
         name: &[u8],
         entry: impl FnOnce() -> Option<u32>,
     ) -> Result<&mut Instance, NoRoom> {
-        let hash = hash(identity, name);
+        let hash = hash(name);
         let (names, instances) = (&self.names, &self.instances);
         let is_it = |index: &u32| {
             let instance: &Instance = &instances[*index as usize];
@@ -58,6 +58,15 @@ impl Known {
             None => self.add(hash, identity, name, entry)?,
         };
         Ok(&mut self.instances[index])
+    }
+
+    /// Whether pass `pass` has met an instance of that name, whatever its identity.
+    pub fn has_met(&self, name: &[u8], pass: u64) -> bool {
+        let is_it = |index: &u32| {
+            let instance = &self.instances[*index as usize];
+            instance.pass == pass && &self.names[instance.name_start..instance.name_end] == name
+        };
+        self.by_name.find(hash(name), is_it).is_some()
     }
 
     fn add(
@@ -86,8 +95,8 @@ impl Known {
     }
 }
 
-fn hash(identity: u64, name: &[u8]) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one((identity, name))
+fn hash(name: &[u8]) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
 }
 
 #[cfg(all(test, not(loom)))]

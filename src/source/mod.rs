@@ -51,6 +51,22 @@ pub trait Source: Send {
     /// Writes the values in `text` to `block`, without ending it.
     fn parse(&mut self, text: &[u8], block: &mut Block<'_, '_>, names: &mut dyn Names) -> Parsed;
 
+    /// Whether the last text had other rows than the one before it.
+    fn changed(&self) -> bool {
+        false
+    }
+
+    /// Adds the rows of `text` that `block` does not have: the same file, read again for the same
+    /// record. `count` and `written` of what it returns are all rows of the block.
+    fn add_missing(
+        &mut self,
+        text: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+    ) -> Parsed {
+        self.parse(text, block, names)
+    }
+
     /// A new segment begins, with room for `entries` names: those given out before mean nothing
     /// any more. May allocate.
     fn begin_segment(&mut self, entries: usize) {

@@ -45,7 +45,11 @@ pub(super) struct Table<G> {
     expected: Vec<Expected>,
     prefixes: Vec<u8>,
     known: Known,
+    /// Texts that were read anew. What is found by its line was in the latest of them.
     pass: u64,
+    /// Rows of the latest of them.
+    listed: usize,
+    changed: bool,
 }
 
 /// What a probe must know of a table's rows.
@@ -90,7 +94,10 @@ impl<G: Grammar> Table<G> {
             expected: Vec::new(),
             prefixes: Vec::new(),
             known: Known::default(),
-            pass: 0,
+            // None is an instance that was never met.
+            pass: 1,
+            listed: 0,
+            changed: false,
         }
     }
 
@@ -153,15 +160,32 @@ impl<G: Grammar> Table<G> {
         self.expected.clear();
         self.prefixes.clear();
         self.pass += 1;
+        let before = std::mem::take(&mut self.listed);
+        let (parsed, stayed) = self.add_rows(body, block, names, false);
+        self.changed = stayed != before || stayed != self.listed;
+        parsed
+    }
+
+    /// Adds the rows that this pass has not met yet; returns how many of them the pass before had.
+    fn add_rows(
+        &mut self,
+        body: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+        again: bool,
+    ) -> (Parsed, usize) {
         let first_line = lines(&self.header).count() + 1;
-        let (mut written, mut lost, mut fault) = (0, 0, None);
+        let (mut stayed, mut lost, mut fault) = (0, 0, None);
         let (whole, cut) = split_unended(body);
         for (index, line) in lines(whole).enumerate() {
-            match self.row(line, block, names) {
-                Row::Written => written += 1,
+            match self.row(line, block, names, again) {
+                Row::Written { stayed: has_stayed } => {
+                    self.listed += 1;
+                    stayed += usize::from(has_stayed);
+                }
                 Row::Repeated => {}
                 Row::NoRoom => lost += 1,
-                Row::Relayout => return Parsed::Relayout,
+                Row::Relayout => return (Parsed::Relayout, stayed),
                 Row::Bad(reason) => {
                     fault = fault.or(Some(Fault::at(reason, first_line + index)));
                 }
@@ -171,14 +195,22 @@ impl<G: Grammar> Table<G> {
             let line = first_line + lines(whole).count();
             fault = fault.or(Some(Fault::at(Reason::MissingColumns, line)));
         }
-        match (lost, fault) {
+        let written = self.listed;
+        let parsed = match (lost, fault) {
             (0, Some(fault)) if written == 0 => Parsed::Nothing(fault),
             (0, fault) => Parsed::Values { count: written, fault },
             _ => Parsed::Outgrown { written, lost },
-        }
+        };
+        (parsed, stayed)
     }
 
-    fn row(&mut self, line: &[u8], block: &mut Block<'_, '_>, names: &mut dyn Names) -> Row {
+    fn row(
+        &mut self,
+        line: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+        again: bool,
+    ) -> Row {
         let instance = match self.grammar.instance(line) {
             Ok(instance) => instance,
             Err(reason) => return Row::Bad(reason),
@@ -200,6 +232,11 @@ impl<G: Grammar> Table<G> {
                 };
             }
         };
+        // A disk that is being made has the number 0:0 for a moment (`device_add_disk`).
+        if again && self.known.has_met(instance.name, self.pass) {
+            block.give_back(cells.len());
+            return Row::Repeated;
+        }
         let entry = || names.add(instance.identity, instance.name);
         let known = match self.known.find_or_add(instance.identity, instance.name, entry) {
             // `seq_file` may repeat a line when a device goes away between two reads.
@@ -213,6 +250,7 @@ impl<G: Grammar> Table<G> {
                 return Row::NoRoom;
             }
         };
+        let stayed = known.pass == self.pass - 1;
         known.pass = self.pass;
         let row = RowHead { entry: known.entry, columns: columns as u32 };
         cells[0].store(row.to_word(), Ordering::Relaxed);
@@ -225,7 +263,7 @@ impl<G: Grammar> Table<G> {
             self.expected.push(Expected { prefix_bytes, entry: known.entry });
             self.prefixes.extend_from_slice(prefix);
         }
-        Row::Written
+        Row::Written { stayed }
     }
 
     /// Whether numbers that do not fit this layout are sound all the same: more of them than
@@ -253,7 +291,10 @@ impl<G: Grammar> Table<G> {
 
 /// What became of one line.
 enum Row {
-    Written,
+    Written {
+        /// The text before had it too.
+        stayed: bool,
+    },
     Repeated,
     NoRoom,
     Relayout,
@@ -272,13 +313,31 @@ impl<G: Grammar> Source for Table<G> {
         if matches!(body, [.., b'\n'] | [])
             && let Some(count) = self.parse_expected(body, block)
         {
+            self.changed = false;
             return Parsed::Values { count, fault: None };
         }
         block.rewind();
         self.parse_anew(body, block, names)
     }
 
+    fn changed(&self) -> bool {
+        self.changed
+    }
+
+    fn add_missing(
+        &mut self,
+        text: &[u8],
+        block: &mut Block<'_, '_>,
+        names: &mut dyn Names,
+    ) -> Parsed {
+        match text.strip_prefix(&self.header[..]) {
+            Some(body) => self.add_rows(body, block, names, true).0,
+            None => Parsed::Relayout,
+        }
+    }
+
     fn begin_segment(&mut self, entries: usize) {
+        self.listed = 0;
         self.known.reset(entries);
         self.expected = Vec::with_capacity(entries);
         self.prefixes = Vec::with_capacity(entries * PREFIX_ROOM_BYTES);

@@ -6,7 +6,11 @@
 pub mod format;
 pub mod hands;
 pub mod json;
+pub mod links;
+pub mod lives;
+pub mod loops;
 pub mod process;
+pub mod random;
 pub mod trace;
 
 use json::Value;
@@ -318,15 +322,26 @@ pub fn say_skipped(what: &str, needs: &str) {
 /// Runs `test` where its mounts are seen by it and its commands alone, and gone with it: on a
 /// thread with a mount namespace of its own. Needs root; says so loudly where that is not given.
 pub fn with_own_mounts(what: &str, test: impl FnOnce() + Send) {
+    with_own(rustix::thread::UnshareFlags::NEWNS, what, || {
+        mount(&["--make-rprivate", "/"]);
+        test();
+    });
+}
+
+/// Runs `test` where there is no network interface but its own, in a network namespace for it and
+/// its commands. Needs root; says so loudly where that is not given.
+pub fn with_own_network(what: &str, test: impl FnOnce() + Send) {
+    with_own(rustix::thread::UnshareFlags::NEWNET, what, test);
+}
+
+fn with_own(flags: rustix::thread::UnshareFlags, what: &str, test: impl FnOnce() + Send) {
     if !rustix::process::geteuid().is_root() {
         return say_skipped(what, "root");
     }
     let on_thread = || {
-        let flags = rustix::thread::UnshareFlags::NEWNS;
         // SAFETY: the file descriptors stay shared; that this thread alone has another view of
-        // the file systems is what is wanted, and it ends with the test.
+        // the file systems or the network is what is wanted, and it ends with the test.
         unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
-        mount(&["--make-rprivate", "/"]);
         test();
     };
     std::thread::scope(|scope| {

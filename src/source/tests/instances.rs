@@ -183,3 +183,58 @@ fn a_host_may_have_no_device() {
     let header: String = lines_of(NETDEV).take(2).collect();
     assert!(Lab::new("netdev", &header).unwrap().values(&header).is_empty());
 }
+
+#[test]
+fn a_text_is_another_list_only_if_an_instance_came_or_went() {
+    let [a, b, c] = [("sda", 0), ("sdb", 16), ("sdc", 32)]
+        .map(|(name, minor)| [100, 200].map(|first| disk(8, minor, name, first)));
+    let mut lab = Lab::new("diskstats", three()).unwrap();
+    for (text, has_changed) in [
+        (three(), true),
+        (three(), false),
+        (a[1].clone() + &b[1] + &c[1], false),
+        (c[0].clone() + &b[0] + &a[0], false),
+        (a[0].clone() + &b[0] + &c[0] + &b[1], false),
+        (a[0].clone() + &c[0], true),
+        (a[0].clone() + &c[0], false),
+        (a[0].clone() + &b[0] + &c[0], true),
+        (disk(65, 0, "sda", 1) + &b[0] + &c[0], true),
+        (a[0].clone() + &b[0] + &c[0], true),
+        (String::new(), true),
+        (String::new(), false),
+    ] {
+        lab.parse(&text);
+        assert_eq!(lab.source.changed(), has_changed, "{text}");
+    }
+    lab.source.begin_segment(64);
+    lab.parse(three());
+    assert!(lab.source.changed(), "a segment does not know what was listed before it");
+}
+
+#[test]
+fn a_second_reading_adds_what_the_first_has_left_out() {
+    let [a, b, c, d] =
+        ["a", "b", "c", "d"].map(|name| disk(8, u32::from(name.as_bytes()[0]), name, 100));
+    let mut lab = Lab::new("diskstats", "").unwrap();
+    lab.values(a.clone() + &b + &c);
+    let words: Vec<AtomicU64> = (0..4096).map(|_| AtomicU64::new(POISON)).collect();
+    let mut record = RecordWriter::new(&words, 1).unwrap();
+    let mut block = record.block().unwrap();
+    let mut read = |text: &str, again: bool| match again {
+        false => lab.source.parse(text.as_bytes(), &mut block, &mut lab.names),
+        true => lab.source.add_missing(text.as_bytes(), &mut block, &mut lab.names),
+    };
+    // While c's page is waited for, a goes away, and d is being made.
+    let being_made = disk(0, 0, "d", 100);
+    assert_eq!(read(&(a.clone() + &b + &being_made), false), all(3));
+    let moved = disk(8, u32::from(b'b'), "b", 200);
+    assert_eq!(read(&(moved + &c + &d), true), all(4));
+    block.finish(4, None);
+    let words: Vec<u64> =
+        words[..record.used_words()].iter().map(|word| word.load(Ordering::Relaxed)).collect();
+    let rows = lab.decode(&words);
+    assert_eq!(numbers(&rows), [row("a", 100), row("b", 100), row("d", 100), row("c", 100)]);
+    assert!(lab.source.changed());
+    lab.values(a.clone() + &b + &c + &being_made);
+    assert!(!lab.source.changed(), "the next text has the same");
+}
