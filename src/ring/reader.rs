@@ -131,7 +131,6 @@ pub struct Ring {
     bytes: Box<dyn ReadAt>,
     path: PathBuf,
     header: Header,
-    description: Vec<u8>,
     seed: u64,
 }
 
@@ -195,20 +194,17 @@ impl Ring {
             (Err(source), _) => return Err(RingError::Header { path, source }),
             (Ok(header), Ok(())) => header,
         };
-        // Bounded by the header's check to 16 MiB, and by what there is: a page of bytes does not
+        // Bounded by the header's check to 2 MiB, and by what there is: a page of bytes does not
         // take more memory than that.
         let length =
             bytes.len_bytes().map_err(|source| RingError::Io { path: path.clone(), source })?;
         if length < header.description_range().end {
             return Err(RingError::Short { path, found: length });
         }
-        let mut description = vec![0; header.layout.description.0 as usize];
-        read(HEADER_BYTES.0, &mut description)?;
-        if header::description_check(&description) != header.description_check {
-            return Err(RingError::Description { path, what: "its checksum is wrong".to_owned() });
-        }
         let seed = header.seed();
-        Ok(Ring { bytes, path, header, description, seed })
+        let ring = Ring { bytes, path, header, seed };
+        ring.description()?;
+        Ok(ring)
     }
 
     /// The file's name, for messages.
@@ -221,9 +217,26 @@ impl Ring {
         &self.header
     }
 
-    /// The description, JSON, verified but not yet understood.
-    pub fn description(&self) -> &[u8] {
-        &self.description
+    /// Reads the description: JSON, verified but not yet understood. It is not kept: a run may
+    /// have hundreds of segments.
+    ///
+    /// # Errors
+    /// [`RingError`].
+    pub fn description(&self) -> Result<Vec<u8>, RingError> {
+        let path = || self.path.clone();
+        let mut description = vec![0; self.header.layout.description.0 as usize];
+        let count = self
+            .bytes
+            .read_at(&mut description, HEADER_BYTES.0)
+            .map_err(|source| RingError::Io { path: path(), source })?;
+        if count < description.len() {
+            return Err(RingError::Short { path: path(), found: HEADER_BYTES.0 + count as u64 });
+        }
+        if header::description_check(&description) != self.header.description_check {
+            let what = "its checksum is wrong".to_owned();
+            return Err(RingError::Description { path: path(), what });
+        }
+        Ok(description)
     }
 
     /// Reads one slot into `words`: on [`SlotState::Valid`] they are the record alone.
