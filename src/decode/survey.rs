@@ -139,16 +139,18 @@ impl Pass {
         summary.ticks_missed = missed;
         summary.ticks_elapsed = tick.saturating_add(1);
         summary.ticks_inconsistent += u64::from(!adds_up);
+        // An additional sample leaves its own tick to the one before it, or to the gap.
+        let end_tick = tick.saturating_add(u64::from(extra));
         // At the beginning only what was missed, not what was overwritten, is a gap.
         let next_tick = match self.last {
             Some(last) => last.tick.saturating_add(1),
             None if self.overwritten == 0 => 0,
-            None => tick,
+            None => end_tick,
         };
-        if tick > next_tick {
+        if end_tick > next_tick {
             summary.gaps_total += 1;
             if summary.gaps.len() < MAX_GAPS {
-                summary.gaps.push(Gap { first_tick: next_tick, ticks: tick - next_tick });
+                summary.gaps.push(Gap { first_tick: next_tick, ticks: end_tick - next_tick });
             }
         }
         self.window.add(common(Common::EndNs).saturating_sub(begin_ns));

@@ -2,6 +2,7 @@
 //! are taken, and that nothing is lost or misattributed whatever becomes of the host.
 
 mod changes;
+mod clocks;
 
 use super::SamplerSettings;
 use super::clock::{Clock, Control, Wake};
