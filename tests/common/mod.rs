@@ -6,6 +6,7 @@
 pub mod format;
 pub mod json;
 pub mod process;
+pub mod rings;
 
 use json::Value;
 #[allow(unused_imports)]
