@@ -5,6 +5,7 @@
 
 pub mod format;
 pub mod json;
+pub mod memory;
 pub mod process;
 pub mod rings;
 
