@@ -53,9 +53,10 @@ mod units;
 
 pub use decode::metadata;
 pub use decode::{
-    Collection, Cost, Counter, DecodeError, Decoder, DiskStats, FORMATS, Format, Gap, HostSummary,
-    InstanceSummary, JSON, JSON_COMPACT, LoadAvg, NetDev, RunSummary, SamplerSummary, Spread,
-    TimeSeriesData, TimeSeriesSample, Written, snapshot,
+    ClockStep, Collection, Cost, Counter, CounterDecrease, CounterDecreases, DecodeError, Decoder,
+    Decrease, DiskStats, FORMATS, Format, Gap, HostSummary, InstanceSummary, JSON, JSON_COMPACT,
+    LoadAvg, NetDev, RunSummary, SamplerSummary, Spread, TimeSeriesData, TimeSeriesSample, Written,
+    snapshot,
 };
 pub use description::{Description, RunFacts, SamplerFacts, SystemFacts};
 pub use fault::{Fault, MAX_NAME_BYTES, Reason};

@@ -27,17 +27,27 @@ pub struct Field {
     /// Not part of the published format: it is shown beside the source, in `{source}_extra`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub extra: bool,
+    /// It only grows, and wraps at so many bits. Absent for what goes up and down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter_bits: Option<u32>,
 }
 
 impl Field {
-    /// A counter of the published format.
+    /// A value of the published format.
     pub fn new(name: &str, kind: Kind) -> Self {
-        Field { name: name.to_owned(), kind, extra: false }
+        Field { name: name.to_owned(), kind, extra: false, counter_bits: None }
     }
 
-    /// A counter beyond the published format.
+    /// A value beyond the published format.
     pub fn extra(name: &str, kind: Kind) -> Self {
-        Field { name: name.to_owned(), kind, extra: true }
+        Field { extra: true, ..Field::new(name, kind) }
+    }
+
+    /// The same as a counter that wraps at so many bits. One that was printed with a minus sign
+    /// does not only grow.
+    #[must_use]
+    pub fn counting(self, bits: u32) -> Self {
+        Field { counter_bits: (self.kind == Kind::Unsigned).then_some(bits), ..self }
     }
 }
 
@@ -179,8 +189,8 @@ mod tests {
                     path: "/proc/vmstat".into(),
                     shape: Some(Shape::Scalars {
                         fields: vec![
-                            Field::new("pgpgin", Kind::Unsigned),
-                            Field::extra("x", Kind::Signed),
+                            Field::new("pgpgin", Kind::Unsigned).counting(64),
+                            Field::extra("x", Kind::Signed).counting(64),
                         ],
                     }),
                 },

@@ -104,9 +104,11 @@ fn to_stdout(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), DecodeError> {
     let mut out = io::stdout().lock();
-    let result = decoder
-        .write(format, &mut out, progress)
-        .and_then(|_| writeln!(out).and_then(|()| out.flush()).map_err(DecodeError::Write));
+    let result = decoder.write(format, &mut out, progress).and_then(|written| {
+        writeln!(out).and_then(|()| out.flush()).map_err(DecodeError::Write)?;
+        written.warnings().iter().for_each(term::warn);
+        Ok(())
+    });
     match result {
         // Whoever read it has seen enough.
         Err(DecodeError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

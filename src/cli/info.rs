@@ -4,7 +4,7 @@ use super::FAILED;
 use super::args::InfoArgs;
 use super::decode::gather;
 use super::term;
-use ringstat::{Decoder, Description, HostSummary, Shape};
+use ringstat::{CounterDecreases, Decoder, Description, HostSummary, Shape};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -126,6 +126,17 @@ fn text(out: &mut impl Write, info: &Info<'_>) -> io::Result<()> {
     for gap in summary.gaps.iter().take(10) {
         writeln!(out, "gap       {} ticks from tick {}", gap.ticks, gap.first_tick)?;
     }
+    if summary.ticks_inconsistent > 0 {
+        let count = summary.ticks_inconsistent;
+        writeln!(out, "ticks     do not add up in {count} samples; please report this")?;
+    }
+    for step in summary.clock_steps.iter().take(10) {
+        let (seconds, tick) = (step.seconds, step.tick);
+        writeln!(out, "clock     moved by {seconds:+} s at tick {tick}: set, or host suspended")?;
+    }
+    for (source, decreases) in &summary.counter_decreases {
+        writeln!(out, "counters  {}", decreased(source, decreases))?;
+    }
     let cost = &summary.cost;
     writeln!(
         out,
@@ -171,4 +182,24 @@ fn text(out: &mut impl Write, info: &Info<'_>) -> io::Result<()> {
     writeln!(out, "slots     {} of {kib} KiB, {} segments", info.slots, summary.segments)?;
     info.rings.iter().try_for_each(|ring| writeln!(out, "ring      {ring}"))?;
     summary.notes.iter().try_for_each(|note| writeln!(out, "note      {note}"))
+}
+
+/// How counters of one source became smaller, and the first that did.
+fn decreased(source: &str, decreases: &CounterDecreases) -> String {
+    let ways = [
+        (decreases.wrapped_at_32_bits, "wrapped at 32 bits"),
+        (decreases.wrapped_at_64_bits, "wrapped at 64 bits"),
+        (decreases.went_backwards, "went backwards"),
+    ];
+    let ways: Vec<String> = ways
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, how)| format!("{count} {how}"))
+        .collect();
+    let first = decreases.first.first().map_or_else(String::new, |first| {
+        let instance = first.instance.as_ref().map_or(String::new(), |name| format!("{name} "));
+        let (field, from, to, tick) = (&first.field, first.from, first.to, first.tick);
+        format!("; first {instance}{field}, {from} to {to}, at tick {tick}")
+    });
+    format!("of {source}: {}{first}", ways.join(", "))
 }

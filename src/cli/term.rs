@@ -59,7 +59,7 @@ impl Volume {
                 count(missed, "tick", "ticks")
             ));
         }
-        files.written.iter().flat_map(|written| written.failed_sources()).for_each(warn);
+        files.written.iter().flat_map(|written| written.warnings()).for_each(warn);
         for file in [&files.timeseries, &files.metadata].into_iter().flatten() {
             self.say(shown(file));
         }

@@ -37,7 +37,9 @@ pub struct HostSummary {
     pub ticks_elapsed: u64,
     /// Those without a sample.
     pub ticks_missed: u64,
-    /// Records whose tick, number and missed ticks do not add up; 0 unless there is a bug.
+    /// Records whose number, tick, missed ticks and times do not add up: with every sample taken
+    /// either one tick goes by or, if it is an additional one, none; all others are missed. 0
+    /// unless there is a bug, or the records are not a recorder's.
     pub ticks_inconsistent: u64,
     /// Whether the run was stopped, and did not just end.
     pub ended_cleanly: bool,
@@ -45,16 +47,27 @@ pub struct HostSummary {
     pub gaps_total: u64,
     /// The first of them.
     pub gaps: Vec<Gap>,
+    /// How many times the wall clock was set, or the host suspended. Ticks go by the monotonic
+    /// clock and are not moved by it; timestamps are.
+    pub clock_steps_total: u64,
+    /// The first of them.
+    pub clock_steps: Vec<ClockStep>,
     /// Ring files that the run has had.
     pub segments: u64,
     /// Samples with an error, by source.
     pub errors: IndexMap<String, u64>,
+    /// Counters that became smaller from one sample to the next, by source. A difference taken
+    /// across such a place is not what happened.
+    pub counter_decreases: IndexMap<String, CounterDecreases>,
     /// The sampler's thread.
     pub sampler: SamplerSummary,
     /// What recording cost.
     pub cost: Cost,
     /// Devices and interfaces by source, each with the ticks between which it was there.
     pub instances: IndexMap<String, Vec<InstanceSummary>>,
+    /// Those beyond the 10,000 of a source that are listed; one counts once for each segment that
+    /// has it. Their samples are there, their counters are not compared.
+    pub instances_unlisted: u64,
     /// What could not be had, and what went wrong.
     pub notes: Vec<String>,
     /// The kernel's boot id.
@@ -70,6 +83,61 @@ pub struct Gap {
     pub first_tick: u64,
     /// How many.
     pub ticks: u64,
+}
+
+/// The wall clock, moved against the monotonic one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClockStep {
+    /// The first sample that shows it.
+    pub tick: u64,
+    /// Forward, or if negative, back.
+    pub seconds: f64,
+}
+
+/// The counters of one source that became smaller. Every counter of every instance counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CounterDecreases {
+    /// See [`Decrease`].
+    pub wrapped_at_32_bits: u64,
+    /// See [`Decrease`].
+    pub wrapped_at_64_bits: u64,
+    /// See [`Decrease`].
+    pub went_backwards: u64,
+    /// The first of them, at most 10.
+    pub first: Vec<CounterDecrease>,
+}
+
+/// A counter that became smaller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterDecrease {
+    /// The sample that has the smaller value.
+    pub tick: u64,
+    /// The device or interface, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The counter.
+    pub field: String,
+    /// The last value before.
+    pub from: u64,
+    /// The value of this sample.
+    pub to: u64,
+    /// What happened.
+    pub how: Decrease,
+}
+
+/// What a smaller value of a counter means: the shorter way there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decrease {
+    /// One that the kernel keeps in 32 bits: the difference is right modulo 2^32.
+    #[serde(rename = "wrapped_at_32_bits")]
+    WrappedAt32Bits,
+    /// The difference is right modulo 2^64.
+    #[serde(rename = "wrapped_at_64_bits")]
+    WrappedAt64Bits,
+    /// Reset, replaced by another device of that name, or miscounted: there is no difference.
+    WentBackwards,
 }
 
 /// How the sampler's thread was run, as it was in force.

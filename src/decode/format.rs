@@ -12,12 +12,8 @@ pub static FORMATS: [&Format; 2] = [&json::JSON, &json::JSON_COMPACT];
 
 /// Writes the time series of rings, which must not change meanwhile, and tells how many samples are
 /// done and how many there are.
-pub(super) type WriteTimeSeries = fn(
-    &mut Rings,
-    &Survey,
-    &mut dyn Write,
-    &mut dyn FnMut(u64, u64),
-) -> Result<Written, DecodeError>;
+pub(super) type WriteTimeSeries =
+    fn(&Rings, &Survey, &mut dyn Write, &mut dyn FnMut(u64, u64)) -> Result<Written, DecodeError>;
 
 /// A way to write a time series.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The time-series file, written as a stream: a head, the samples one by one, and what is known
 //! beyond the format. Key order and number forms are those of the published format.
 
-use super::facts::RunSummary;
+use super::facts::{ClockStep, HostSummary, RunSummary};
 use super::format::Format;
 use super::rings::{DecodeError, Rings};
 use super::sample::{SampleView, timestamp};
@@ -43,19 +43,9 @@ pub struct Written {
 }
 
 impl Written {
-    /// A sentence for each source that failed in samples.
-    pub fn failed_sources(&self) -> Vec<String> {
-        let hosts = self.summary.hosts.values();
-        let failed = hosts.flat_map(|host| {
-            host.errors.iter().map(|(source, count)| {
-                let kept = host.samples_kept;
-                format!(
-                    "{source} has errors in {count} of {kept} samples of {}; each says which",
-                    host.hostname
-                )
-            })
-        });
-        failed.collect()
+    /// What a reader of the file should know before relying on it, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.summary.hosts.values().flat_map(host_warnings).collect()
     }
 
     /// Samples taken but overwritten by newer ones, and ticks without a sample, of all hosts.
@@ -64,6 +54,28 @@ impl Written {
             (overwritten + host.samples_overwritten, missed + host.ticks_missed)
         })
     }
+}
+
+fn host_warnings(host: &HostSummary) -> Vec<String> {
+    let HostSummary { hostname, samples_kept: kept, ticks_inconsistent, .. } = host;
+    let mut warnings = Vec::new();
+    if *ticks_inconsistent > 0 {
+        warnings.push(format!(
+            "in {ticks_inconsistent} of {kept} samples of {hostname}, samples taken and ticks \
+             missed are not the ticks that went by; please report this"
+        ));
+    }
+    if let Some(ClockStep { tick, seconds }) = host.clock_steps.first() {
+        let times = host.clock_steps_total;
+        warnings.push(format!(
+            "the wall clock of {hostname} was set or the host suspended, {times} times, first by \
+             {seconds:+} s at tick {tick}; timestamps show it, ticks do not"
+        ));
+    }
+    warnings.extend(host.errors.iter().map(|(source, count)| {
+        format!("{source} has errors in {count} of {kept} samples of {hostname}; each says which")
+    }));
+    warnings
 }
 
 /// What a file of these rings says of itself.
@@ -89,7 +101,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 fn write(
     formatter: impl Formatter + Clone,
-    rings: &mut Rings,
+    rings: &Rings,
     survey: &Survey,
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64, u64),
@@ -108,7 +120,7 @@ struct Writer<W, F> {
 impl<W: Write, F: Formatter + Clone> Writer<W, F> {
     fn file(
         mut self,
-        rings: &mut Rings,
+        rings: &Rings,
         survey: &Survey,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Written, DecodeError> {
@@ -141,7 +153,7 @@ impl<W: Write, F: Formatter + Clone> Writer<W, F> {
 
     fn samples(
         &mut self,
-        rings: &mut Rings,
+        rings: &Rings,
         total: u64,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<u64, DecodeError> {

@@ -1,19 +1,28 @@
 //! From rings to what people read. Works on rings alone, wherever they were recorded: it knows no
 //! source, no sampler, and no `/proc`.
 
+mod counters;
 mod facts;
 mod format;
+mod instances;
 mod json;
 pub mod metadata;
+mod names;
 mod rings;
 mod sample;
+mod snapshot;
 mod survey;
 mod timeseries;
+mod wall;
 
-pub use facts::{Cost, Gap, HostSummary, InstanceSummary, RunSummary, SamplerSummary, Spread};
+pub use facts::{
+    ClockStep, Cost, CounterDecrease, CounterDecreases, Decrease, Gap, HostSummary,
+    InstanceSummary, RunSummary, SamplerSummary, Spread,
+};
 pub use format::{FORMATS, Format};
 pub use json::{JSON, JSON_COMPACT, Written};
-pub use rings::{DecodeError, Rings, snapshot};
+pub use rings::{DecodeError, Rings};
+pub use snapshot::snapshot;
 pub use timeseries::{
     Collection, Counter, DiskStats, LoadAvg, NetDev, TimeSeriesData, TimeSeriesSample,
 };
@@ -36,8 +45,8 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`].
     pub fn new(rings: Vec<Ring>) -> Result<Decoder, DecodeError> {
-        let mut rings = Rings::new(rings)?;
-        let survey = Survey::of(&mut rings)?;
+        let rings = Rings::new(rings)?;
+        let survey = Survey::of(&rings)?;
         Ok(Decoder { rings, survey })
     }
 
@@ -76,7 +85,7 @@ impl Decoder {
         out: &mut dyn Write,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Written, DecodeError> {
-        (format.write)(&mut self.rings, &self.survey, out, progress)
+        (format.write)(&self.rings, &self.survey, out, progress)
     }
 
     /// The whole time series in memory: convenient, and as large as it is long.

@@ -2,15 +2,14 @@
 //! laid over each other, the newest `max_samples` and no more. Reads and verifies; says nothing
 //! about what the records mean.
 
+use super::names::{Names, Remembered};
 use crate::description::Description;
 use crate::record::RecordView;
-use crate::ring::{self, Entry, Header, ReadAt, Ring, RingError, Scan};
+use crate::ring::{Header, Ring, RingError, Scan};
 use crate::units::Seq;
-use std::collections::HashMap;
-use std::fs::File;
+use indexmap::IndexSet;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why rings cannot be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +78,12 @@ pub enum DecodeError {
     Write(#[from] std::io::Error),
 }
 
+/// More than any recorder has.
+const MAX_SOURCES: usize = 1000;
+
 /// A segment in one or two copies.
-pub(super) struct Segment {
+struct Segment {
     copies: Vec<Ring>,
-    pub(super) description: Description,
-    names: HashMap<u32, Option<Entry>>,
     /// Records that this segment may have.
     seqs: Range<u64>,
     /// By copy, those that it may have.
@@ -123,54 +123,15 @@ impl Extent {
 
 /// All rings of one run.
 pub struct Rings {
-    pub(super) segments: Vec<Segment>,
+    segments: Vec<Segment>,
+    /// Of the oldest segment; those of the others are read as their records are.
+    description: Description,
+    /// Of all segments.
+    pub(super) notes: IndexSet<String>,
     /// Records that may be there: the newest `max_samples`.
     pub(super) seqs: Range<u64>,
     /// Slots that do not verify, in the copy of each segment that has the fewest.
     pub(super) torn: u64,
-}
-
-/// Opens a ring file that its recorder may be writing: what it holds now is copied to a file
-/// without a name, in memory, and that is what is decoded. Empty slots take no room there.
-///
-/// # Errors
-/// [`DecodeError`].
-pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
-    let live = ring::open(path)?;
-    let failed = |source| DecodeError::Snapshot { path: path.to_owned(), source };
-    let layout = Ring::new(Box::new(live.try_clone().map_err(failed)?), path)?.header().layout;
-    let slots_offset = layout.slots_offset.0;
-    let copied = || {
-        // No more than the ring: somebody may have made the file longer.
-        let length = live.metadata()?.len().min(layout.file_bytes().0);
-        let copy =
-            File::from(rustix::fs::memfd_create("ringstat", rustix::fs::MemfdFlags::CLOEXEC)?);
-        copy.set_len(length)?;
-        // Records first: the names that they speak of were there before them.
-        copy_range(&live, &copy, slots_offset..length)?;
-        copy_range(&live, &copy, 0..slots_offset)?;
-        Ok(copy)
-    };
-    let copy = copied().map_err(failed)?;
-    Ok(Ring::new(Box::new(copy), path)?)
-}
-
-/// Copies a part of a file, but for what is zero.
-fn copy_range(from: &File, to: &File, range: Range<u64>) -> std::io::Result<()> {
-    let mut chunk = vec![0; 64 << 10];
-    let mut at = range.start;
-    while at < range.end {
-        let wanted = chunk.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
-        let count = ReadAt::read_at(from, &mut chunk[..wanted], at)?;
-        if count == 0 {
-            break;
-        }
-        if chunk[..count].iter().any(|byte| *byte != 0) {
-            to.write_all_at(&chunk[..count], at)?;
-        }
-        at += count as u64;
-    }
-    Ok(())
 }
 
 impl Rings {
@@ -182,6 +143,8 @@ impl Rings {
     pub fn new(rings: Vec<Ring>) -> Result<Rings, DecodeError> {
         let run_id = rings.first().ok_or(DecodeError::NoRings)?.header().run_id;
         let mut segments: Vec<Segment> = Vec::new();
+        let mut notes = IndexSet::new();
+        let mut first: Option<(u64, Description)> = None;
         let mut refused = None;
         for ring in rings {
             if ring.header().run_id != run_id {
@@ -194,32 +157,35 @@ impl Rings {
             let number = ring.header().segment;
             if let Some(segment) = segments.iter_mut().find(|other| other.number() == number) {
                 let first = &segment.copies[0];
-                if first.header() != ring.header() || first.description() != ring.description() {
+                // The header has the checksum of the description.
+                if first.header() != ring.header() {
                     let (path, other) = (ring.path().to_owned(), first.path().to_owned());
                     return Err(DecodeError::Differs { path, other, segment: number });
                 }
                 segment.copies.push(ring);
                 continue;
             }
-            match describe(&ring) {
-                Ok(description) => segments.push(Segment {
-                    copies: vec![ring],
-                    description,
-                    names: HashMap::new(),
-                    seqs: 0..0,
-                    extents: Vec::new(),
-                }),
-                Err(what) => {
-                    let path = ring.path().to_owned();
-                    refused = Some(RingError::Description { path, what });
+            let description = match describe(&ring) {
+                Ok(description) => description,
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
                 }
+            };
+            // In the order of the segments, as recorders name their files.
+            notes.extend(description.sampler.notes.iter().cloned());
+            if first.as_ref().is_none_or(|(oldest, _)| number < *oldest) {
+                first = Some((number, description));
             }
+            segments.push(Segment { copies: vec![ring], seqs: 0..0, extents: Vec::new() });
         }
-        if let (true, Some(error)) = (segments.is_empty(), refused) {
-            return Err(error.into());
-        }
+        let (_, description) = match (first, refused) {
+            (Some(first), _) => first,
+            (None, Some(error)) => return Err(error.into()),
+            (None, None) => return Err(DecodeError::NoRings),
+        };
         segments.sort_by_key(Segment::number);
-        let mut rings = Rings { segments, seqs: 0..0, torn: 0 };
+        let mut rings = Rings { segments, description, notes, seqs: 0..0, torn: 0 };
         rings.find_extent()?;
         Ok(rings)
     }
@@ -262,7 +228,7 @@ impl Rings {
     }
 
     /// The oldest segment that there is.
-    pub(super) fn first(&self) -> &Segment {
+    fn first(&self) -> &Segment {
         // `new` refuses to make an empty list.
         &self.segments[0]
     }
@@ -274,25 +240,38 @@ impl Rings {
 
     /// Its description.
     pub fn description(&self) -> &Description {
-        &self.first().description
+        &self.description
+    }
+
+    /// Ring files that the run has had.
+    pub(super) fn segments_begun(&self) -> u64 {
+        self.segments.last().map_or(0, |last| last.header().segment + 1)
     }
 
     /// Hands every record that verifies to `visit`, in order.
     pub(super) fn each<E>(
-        &mut self,
+        &self,
         mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut words = Vec::new();
-        for (index, segment) in self.segments.iter_mut().enumerate() {
+        for (index, segment) in self.segments.iter().enumerate() {
             let mut from = segment.seqs.start.max(self.seqs.start);
+            if segment.next(from).is_none() {
+                continue;
+            }
+            let Some(description) = segment.copies.iter().find_map(|ring| describe(ring).ok())
+            else {
+                continue;
+            };
+            let remembered = Remembered::default();
             while let Some(seq) = segment.next(from) {
                 from = seq + 1;
                 if !segment.read(Seq(seq), &mut words) {
                     continue;
                 }
-                let Segment { copies, description, names, .. } = segment;
                 let Ok(view) = RecordView::new(&words, &description.schema) else { continue };
-                let names = Names { copies, names, seq: Seq(seq) };
+                let names = Names::new(&segment.copies, &remembered, Seq(seq));
+                let description = &description;
                 visit(Record { segment: index, seq: Seq(seq), view, description, names })?;
             }
         }
@@ -301,11 +280,16 @@ impl Rings {
 }
 
 /// The description of a ring, or why it cannot be used.
-fn describe(ring: &Ring) -> Result<Description, String> {
+fn describe(ring: &Ring) -> Result<Description, RingError> {
+    let refuse = |what| RingError::Description { path: ring.path().to_owned(), what };
     let description: Description =
-        serde_json::from_slice(ring.description()).map_err(|error| error.to_string())?;
+        serde_json::from_slice(&ring.description()?).map_err(|error| refuse(error.to_string()))?;
+    let sources = description.schema.sources.len();
+    if sources > MAX_SOURCES {
+        return Err(refuse(format!("it has {sources} sources, and {MAX_SOURCES} at most can be")));
+    }
     match description.schema.ambiguous_name() {
-        Some(name) => Err(format!("its schema has the name {name:?} twice in one place")),
+        Some(name) => Err(refuse(format!("its schema has the name {name:?} twice in one place"))),
         None => Ok(description),
     }
 }
@@ -318,34 +302,6 @@ pub(super) struct Record<'a> {
     pub view: RecordView<'a>,
     pub description: &'a Description,
     pub names: Names<'a>,
-}
-
-/// The dictionary of a segment, read as need be.
-pub(super) struct Names<'a> {
-    copies: &'a [Ring],
-    names: &'a mut HashMap<u32, Option<Entry>>,
-    /// The record that speaks of them.
-    seq: Seq,
-}
-
-impl Names<'_> {
-    /// Reads entry `entry` of source number `source` from whichever copy has it.
-    pub fn load(&mut self, source: u32, entry: u32) -> Option<&Entry> {
-        // Numbers beyond every dictionary are not remembered: there may be 2^32 of them.
-        let is_within = |ring: &Ring| u64::from(entry) < ring.header().layout.entries;
-        if !self.names.contains_key(&entry) && self.copies.iter().any(is_within) {
-            let found = self.copies.iter().find_map(|ring| ring.entry(entry).ok().flatten());
-            self.names.insert(entry, found);
-        }
-        self.get(source, entry)
-    }
-
-    /// An entry that has been loaded. One of another source, or of a later record, is none: no
-    /// recorder has meant it.
-    pub fn get(&self, source: u32, entry: u32) -> Option<&Entry> {
-        let found = self.names.get(&entry).and_then(Option::as_ref);
-        found.filter(|found| found.source == source && found.first_seq <= self.seq)
-    }
 }
 
 impl Segment {
@@ -373,6 +329,8 @@ impl Segment {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::ring::ReadAt;
+    use std::path::Path;
 
     /// A ring on a device that refuses some of its bytes.
     struct BadBlocks(Vec<u8>, Range<u64>);
@@ -399,7 +357,7 @@ mod tests {
         let slot = |slot| layout.slot_offset(crate::units::Slot(slot)).0;
         let kept = |rings| {
             let mut count = 0;
-            let mut rings = Rings::new(rings)?;
+            let rings = Rings::new(rings)?;
             rings.each(|_| {
                 count += 1;
                 Ok::<_, DecodeError>(())

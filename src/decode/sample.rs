@@ -1,7 +1,8 @@
 //! One record as a sample of the time-series file: a view that serialises itself, name by name,
 //! from the schema. A source needs no code here, only its shape.
 
-use super::rings::{Names, Record};
+use super::names::Names;
+use super::rings::Record;
 use super::survey::{microseconds, text};
 use super::timeseries::Collection;
 use crate::fault::Fault;
@@ -25,7 +26,7 @@ pub(super) struct SampleView<'a> {
 impl<'a> SampleView<'a> {
     /// Reads the names that the record speaks of, and words its errors.
     pub fn new(record: Record<'a>) -> Self {
-        let Record { view, description, mut names, .. } = record;
+        let Record { view, description, names, .. } = record;
         let mut blocks: Vec<_> = view.blocks().collect();
         let place = |block: &BlockView<'_>| {
             PUBLISHED.iter().position(|name| *name == block.source.name).unwrap_or(usize::MAX)
@@ -45,7 +46,7 @@ impl<'a> SampleView<'a> {
                 let mut nameless = 0;
                 for row in block.data.chunks_exact(shape.row_words()) {
                     let entry = RowHead::from_word(row[0]).entry;
-                    nameless += u64::from(names.load(block.index, entry).is_none());
+                    nameless += u64::from(names.get(block.index, entry).is_none());
                 }
                 if nameless > 0 {
                     sentences.push(format!(

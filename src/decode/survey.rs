@@ -1,19 +1,20 @@
 //! The first pass over a run's records: what was taken, missed and lost, what it cost, which
-//! devices there were. Its memory depends on the devices, not on the samples.
+//! devices there were, what counters and clocks did. Its memory depends on the devices, up to a
+//! bound, and not on the samples.
 
-use super::facts::{Cost, Gap, HostSummary, InstanceSummary, SamplerSummary, Spread};
+use super::counters::Counters;
+use super::facts::{Cost, Gap, HostSummary, SamplerSummary, Spread};
+use super::instances::Instances;
 use super::rings::{DecodeError, Record, Rings};
+use super::wall::WallClock;
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RowHead};
-use crate::ring::Entry;
+use crate::ring::Header;
 use crate::schema::Shape;
+use crate::units::Seq;
 use hdrhistogram::Histogram;
-use indexmap::{IndexMap, IndexSet};
-use std::collections::BTreeMap;
 
 /// Gaps that are listed one by one.
 const MAX_GAPS: usize = 1000;
-/// Devices that are listed one by one, by source.
-const MAX_INSTANCES: usize = 10_000;
 /// Longest time that a figure can be, a day in ns; longer ones count as this.
 const LONGEST_NS: u64 = 86_400_000_000_000;
 
@@ -34,8 +35,8 @@ impl Survey {
     ///
     /// # Errors
     /// [`DecodeError`].
-    pub fn of(rings: &mut Rings) -> Result<Survey, DecodeError> {
-        let mut pass = Pass::new(rings.seqs.start);
+    pub fn of(rings: &Rings) -> Result<Survey, DecodeError> {
+        let mut pass = Pass::new(rings.seqs.start, rings.header());
         rings.each(|record| {
             pass.record(record);
             Ok::<_, DecodeError>(())
@@ -75,16 +76,24 @@ impl Times {
 #[derive(Clone, Copy)]
 struct Moment {
     tick: u64,
+    missed: u64,
+    extra: bool,
     cpu_ns: u64,
     begin_ns: u64,
+    lateness_ns: u64,
 }
 
 struct Pass {
     summary: HostSummary,
     has_data: bool,
     end_wall_ns: u64,
-    /// First and last tick, by segment and entry of its dictionary.
-    seen: BTreeMap<(usize, u32), (u64, u64, Entry)>,
+    instances: Instances,
+    counters: Counters,
+    wall_clock: WallClock,
+    /// That of the last record.
+    segment: Option<usize>,
+    start_ns: u64,
+    interval_ns: u64,
     first: Option<Moment>,
     last: Option<Moment>,
     /// Samples before the oldest one that is left.
@@ -94,12 +103,17 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(overwritten: u64) -> Pass {
+    fn new(overwritten: u64, header: &Header) -> Pass {
         Pass {
             summary: HostSummary::default(),
             has_data: false,
             end_wall_ns: 0,
-            seen: BTreeMap::new(),
+            instances: Instances::default(),
+            counters: Counters::default(),
+            wall_clock: WallClock::default(),
+            segment: None,
+            start_ns: header.start_monotonic_ns,
+            interval_ns: header.interval_ns,
             first: None,
             last: None,
             overwritten,
@@ -108,62 +122,100 @@ impl Pass {
         }
     }
 
-    fn record(&mut self, mut record: Record<'_>) {
+    fn record(&mut self, record: Record<'_>) {
         let common = |which| record.view.common(which);
         let flags = common(Common::Flags);
         let tick = common(Common::Tick);
         let begin_ns = common(Common::BeginNs);
         let missed = common(Common::MissedTicks);
-        let now = Moment { tick, cpu_ns: common(Common::CpuNs), begin_ns };
+        let extra = flags & FLAG_EXTRA != 0;
+        let lateness_ns = common(Common::LatenessNs);
+        let now =
+            Moment { tick, missed, extra, cpu_ns: common(Common::CpuNs), begin_ns, lateness_ns };
+        let adds_up = self.adds_up(record.seq, now);
         let summary = &mut self.summary;
         summary.samples_kept += 1;
         summary.ended_cleanly = flags & FLAG_AT_STOP != 0;
         summary.ticks_missed = missed;
         summary.ticks_elapsed = tick.saturating_add(1);
-        // Every sample before this one took a tick of its own, every other tick was missed; an
-        // additional sample shares its tick with one of them.
-        let ticks_behind = record.seq.0.saturating_add(missed);
-        let extra = flags & FLAG_EXTRA != 0;
-        if ticks_behind != tick.saturating_add(u64::from(extra)) {
-            summary.ticks_inconsistent += 1;
-        }
+        summary.ticks_inconsistent += u64::from(!adds_up);
+        // An additional sample leaves its own tick to the one before it, or to the gap.
+        let end_tick = tick.saturating_add(u64::from(extra));
         // At the beginning only what was missed, not what was overwritten, is a gap.
         let next_tick = match self.last {
             Some(last) => last.tick.saturating_add(1),
             None if self.overwritten == 0 => 0,
-            None => tick,
+            None => end_tick,
         };
-        if tick > next_tick {
+        if end_tick > next_tick {
             summary.gaps_total += 1;
             if summary.gaps.len() < MAX_GAPS {
-                summary.gaps.push(Gap { first_tick: next_tick, ticks: tick - next_tick });
+                summary.gaps.push(Gap { first_tick: next_tick, ticks: end_tick - next_tick });
             }
         }
         self.window.add(common(Common::EndNs).saturating_sub(begin_ns));
         if !extra {
             // One that is taken between two ticks has no deadline to be late for.
-            self.lateness.add(common(Common::LatenessNs));
+            self.lateness.add(lateness_ns);
         }
         self.end_wall_ns = common(Common::WallNs);
+        self.wall_clock.sample(tick, self.end_wall_ns, begin_ns);
         self.first.get_or_insert(now);
         self.last = Some(now);
-        self.blocks(&mut record, tick);
+        self.blocks(&record, tick);
     }
 
-    fn blocks(&mut self, record: &mut Record<'_>, tick: u64) {
+    /// Whether a record is one that a sampler can have written where it is.
+    fn adds_up(&self, seq: Seq, now: Moment) -> bool {
+        // Every sample before this one took a tick of its own, every other tick was missed; an
+        // additional sample shares its tick with one of them.
+        let ticks_behind = seq.0.saturating_add(now.missed);
+        let is_counted = ticks_behind == now.tick.saturating_add(u64::from(now.extra));
+        let is_later = self.last.is_none_or(|last| {
+            let is_next = now.tick > last.tick || (now.extra && now.tick == last.tick);
+            is_next && now.missed >= last.missed && now.begin_ns >= last.begin_ns
+        });
+        // Ticks go by the clock: what one was late for is its deadline. Without one it was begun
+        // at a moment of its tick.
+        let since_start_ns = now
+            .begin_ns
+            .checked_sub(now.lateness_ns)
+            .and_then(|due_ns| due_ns.checked_sub(self.start_ns));
+        let is_due = since_start_ns.is_some_and(|ns| {
+            ns / self.interval_ns == now.tick && (now.extra || ns % self.interval_ns == 0)
+        });
+        is_counted && is_later && is_due
+    }
+
+    fn blocks(&mut self, record: &Record<'_>, tick: u64) {
+        if self.segment != Some(record.segment) {
+            self.segment = Some(record.segment);
+            self.instances.begin_segment();
+            self.counters.begin_segment(&record.description.schema);
+        }
         for block in record.view.blocks() {
             if block.fault_word != 0 {
                 *self.summary.errors.entry(block.source.name.clone()).or_default() += 1;
             }
             self.has_data |= block.rows > 0;
-            let Some(shape @ Shape::Table { .. }) = &block.source.shape else { continue };
-            for row in block.data.chunks_exact(shape.row_words()) {
-                let entry = RowHead::from_word(row[0]).entry;
-                if let Some((_, last, _)) = self.seen.get_mut(&(record.segment, entry)) {
-                    *last = tick;
-                } else if let Some(name) = record.names.load(block.index, entry) {
-                    self.seen.insert((record.segment, entry), (tick, tick, name.clone()));
+            match &block.source.shape {
+                Some(shape @ Shape::Table { columns, .. }) => {
+                    for row in block.data.chunks_exact(shape.row_words()) {
+                        let head = RowHead::from_word(row[0]);
+                        let Some(place) =
+                            self.instances.meet(&record.names, block.index, head.entry, tick)
+                        else {
+                            continue;
+                        };
+                        let present = columns.len().min(head.columns as usize);
+                        let name = || Some(self.instances.name(place));
+                        self.counters.row(block.index, place, &row[1..=present], tick, name);
+                    }
                 }
+                Some(Shape::Scalars { .. }) if block.rows > 0 => {
+                    self.counters.scalars(block.index, block.data, tick);
+                }
+                _ => {}
             }
         }
     }
@@ -181,14 +233,8 @@ impl Pass {
         summary.samples_lost =
             (rings.seqs.end - rings.seqs.start).saturating_sub(summary.samples_kept);
         summary.slots_torn = rings.torn;
-        summary.segments = rings.segments.last().map_or(0, |last| last.header().segment + 1);
-        summary.notes = rings
-            .segments
-            .iter()
-            .flat_map(|segment| segment.description.sampler.notes.iter().cloned())
-            .collect::<IndexSet<_>>()
-            .into_iter()
-            .collect();
+        summary.segments = rings.segments_begun();
+        summary.notes = rings.notes.iter().cloned().collect();
         summary.sampler = SamplerSummary {
             policy: sampler.policy.clone(),
             nice: sampler.nice,
@@ -203,7 +249,10 @@ impl Pass {
         summary.cost = cost(self.first, self.last, summary.samples_kept);
         summary.cost.window_us = self.window.spread();
         summary.cost.lateness_us = self.lateness.spread();
-        summary.instances = instances(rings, self.seen);
+        (summary.clock_steps_total, summary.clock_steps) = self.wall_clock.finish();
+        summary.counter_decreases = self.counters.finish();
+        (summary.instances, summary.instances_unlisted) =
+            self.instances.finish(&description.schema);
         let duration_ns =
             self.last.map_or(0, |last| last.begin_ns.saturating_sub(header.start_monotonic_ns));
         let Pass { summary, has_data, end_wall_ns, .. } = self;
@@ -225,37 +274,6 @@ fn cost(first: Option<Moment>, last: Option<Moment>, samples: u64) -> Cost {
         cpu_percent: ratio(cpu_ns, wall_ns) * 100.0,
         ..Cost::default()
     }
-}
-
-/// The same device in several segments is one.
-fn instances(
-    rings: &Rings,
-    seen: BTreeMap<(usize, u32), (u64, u64, Entry)>,
-) -> IndexMap<String, Vec<InstanceSummary>> {
-    let mut merged: IndexMap<(u32, u64, Vec<u8>), (u64, u64)> = IndexMap::new();
-    for (first, last, entry) in seen.into_values() {
-        merged
-            .entry((entry.source, entry.identity, entry.name))
-            .and_modify(|ticks| *ticks = (ticks.0.min(first), ticks.1.max(last)))
-            .or_insert((first, last));
-    }
-    let sources = &rings.description().schema.sources;
-    let mut listed: IndexMap<String, Vec<InstanceSummary>> = IndexMap::new();
-    for ((source, identity, name), (first_tick, last_tick)) in merged {
-        let Some(source) = sources.get(source as usize) else { continue };
-        let list = listed.entry(source.name.clone()).or_default();
-        if list.len() < MAX_INSTANCES {
-            let is_device = identity != 0;
-            list.push(InstanceSummary {
-                name: text(&name),
-                major: is_device.then_some((identity >> 32) as u32),
-                minor: is_device.then_some(identity as u32),
-                first_tick,
-                last_tick,
-            });
-        }
-    }
-    listed
 }
 
 /// A name for JSON: bytes that are not UTF-8 are shown as `\xNN`.

@@ -27,7 +27,7 @@ pub const ENTRY_HEAD_WORDS: usize = 4;
 pub const ENTRY_NAME_BYTES: usize = (ENTRY_WORDS - ENTRY_HEAD_WORDS) * 8;
 
 /// Largest description that is written or read.
-pub const MAX_DESCRIPTION_BYTES: u64 = 16 << 20;
+pub const MAX_DESCRIPTION_BYTES: u64 = 2 << 20;
 /// Most entries of a dictionary.
 pub const MAX_ENTRIES: u64 = 1 << 20;
 /// Largest slot.

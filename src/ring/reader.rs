@@ -169,7 +169,8 @@ pub struct Ring {
     bytes: Box<dyn ReadAt>,
     path: PathBuf,
     header: Header,
-    description: Vec<u8>,
+    /// The description, if it is not to be read.
+    known_description: Option<Vec<u8>>,
     seed: u64,
 }
 
@@ -224,20 +225,17 @@ impl Ring {
             (Err(source), _) => return Err(RingError::Header { path, source }),
             (Ok(header), Ok(())) => header,
         };
-        // Bounded by the header's check to 16 MiB, and by what there is: a page of bytes does not
+        // Bounded by the header's check to 2 MiB, and by what there is: a page of bytes does not
         // take more memory than that.
         let length =
             bytes.len_bytes().map_err(|source| RingError::Io { path: path.clone(), source })?;
         if length < header.description_range().end {
             return Err(RingError::Short { path, found: length });
         }
-        let mut description = vec![0; header.layout.description.0 as usize];
-        read(HEADER_BYTES.0, &mut description)?;
-        if header::description_check(&description) != header.description_check {
-            return Err(RingError::Description { path, what: "its checksum is wrong".to_owned() });
-        }
         let seed = header.seed();
-        Ok(Ring { bytes, path, header, description, seed })
+        let ring = Ring { bytes, path, header, known_description: None, seed };
+        ring.description()?;
+        Ok(ring)
     }
 
     /// A ring of which only names and slots are to be believed: what its bytes have in the place of
@@ -250,17 +248,17 @@ impl Ring {
         description: Vec<u8>,
     ) -> Ring {
         let seed = header.seed();
-        Ring { bytes, path: path.to_owned(), header, description, seed }
+        let known_description = Some(description);
+        Ring { bytes, path: path.to_owned(), header, known_description, seed }
     }
 
     /// Opens a ring file with the head of another copy of it.
     ///
     /// # Errors
-    /// [`RingError::Io`].
+    /// [`RingError`].
     pub fn open_with_head_of(path: &Path, copy: &Ring) -> Result<Ring, RingError> {
         let file = open(path)?;
-        let (header, description) = (copy.header.clone(), copy.description.clone());
-        Ok(Self::with_head(Box::new(file), path, header, description))
+        Ok(Self::with_head(Box::new(file), path, copy.header.clone(), copy.description()?))
     }
 
     /// The file's name, for messages.
@@ -273,9 +271,29 @@ impl Ring {
         &self.header
     }
 
-    /// The description, JSON, verified but not yet understood.
-    pub fn description(&self) -> &[u8] {
-        &self.description
+    /// Reads the description: JSON, verified but not yet understood. It is not kept: a run may
+    /// have hundreds of segments.
+    ///
+    /// # Errors
+    /// [`RingError`].
+    pub fn description(&self) -> Result<Vec<u8>, RingError> {
+        if let Some(known) = &self.known_description {
+            return Ok(known.clone());
+        }
+        let path = || self.path.clone();
+        let mut description = vec![0; self.header.layout.description.0 as usize];
+        let count = self
+            .bytes
+            .read_at(&mut description, HEADER_BYTES.0)
+            .map_err(|source| RingError::Io { path: path(), source })?;
+        if count < description.len() {
+            return Err(RingError::Short { path: path(), found: HEADER_BYTES.0 + count as u64 });
+        }
+        if header::description_check(&description) != self.header.description_check {
+            let what = "its checksum is wrong".to_owned();
+            return Err(RingError::Description { path: path(), what });
+        }
+        Ok(description)
     }
 
     /// Reads one slot into `words`: on [`SlotState::Valid`] they are the record alone.

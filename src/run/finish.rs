@@ -260,8 +260,8 @@ impl Order<'_> {
 
     fn warnings(&self) -> Vec<String> {
         let outline = self.decoder.as_ref().map(|decoder| decoder.outline());
-        let failed = outline.map_or(Vec::new(), |outline| outline.failed_sources());
-        [self.manifest.warnings.clone(), failed].concat()
+        let found = outline.map_or(Vec::new(), |outline| outline.warnings());
+        [self.manifest.warnings.clone(), found].concat()
     }
 
     fn reference(&self, datetime: &str) -> Option<TimeSeriesReference> {

@@ -8,6 +8,8 @@ use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, Format, snapshot};
 use crate::description::Description;
 use crate::ring::{BadHeader, Ring, RingError};
+use crate::sampler::{NotEnoughMemory, check_memory};
+use crate::units::Bytes;
 use chrono::{DateTime, Local};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -145,6 +147,22 @@ impl Store {
     }
 }
 
+/// Copies a ring that is being written, if that leaves most of the memory to others.
+fn copy_of_living(path: &Path) -> Result<Ring, DecodeError> {
+    let refused = |source| DecodeError::Snapshot { path: path.to_owned(), source };
+    let bytes = Bytes(fs::metadata(path).map_err(refused)?.len());
+    check_memory(bytes).map_err(|NotEnoughMemory { need_mb, available_mb, .. }| {
+        refused(io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!(
+                "its {need_mb} MB are more than half of the {available_mb} MB of memory that are \
+                 available; wait until the run has ended: its ring is then read where it is"
+            ),
+        ))
+    })?;
+    snapshot(path)
+}
+
 impl Located {
     /// Opens all rings of it; those of a living run as they are now.
     ///
@@ -154,7 +172,7 @@ impl Located {
         match self {
             Located::File(path) => {
                 let living = dir_of(path).is_some_and(is_living);
-                Ok(vec![if living { snapshot(path)? } else { Ring::open(path)? }])
+                Ok(vec![if living { copy_of_living(path)? } else { Ring::open(path)? }])
             }
             Located::Run(run) => run.open(),
         }
@@ -244,8 +262,8 @@ impl FoundRun {
                 continue;
             }
             let ring = match self.state {
-                RunState::Recording => snapshot(path),
-                RunState::Owing | RunState::Kept => Ring::open(path).map_err(DecodeError::from),
+                RunState::Recording if !self.is_at_rest(path) => copy_of_living(path),
+                _ => Ring::open(path).map_err(DecodeError::from),
             };
             match ring.and_then(|ring| self.of_this_run(ring)) {
                 Ok(ring) => rings.push(ring),
@@ -276,6 +294,14 @@ impl FoundRun {
             found: found.to_string(),
             expected: self.run_id.to_string(),
         })
+    }
+
+    /// Whether a ring of a living run will not be written to again: another segment follows it.
+    fn is_at_rest(&self, path: &Path) -> bool {
+        let ring_dir = self.manifest.as_ref().and_then(|manifest| manifest.ring_dir.as_ref());
+        let is_ring = ring_dir.and_then(|dir| fs::canonicalize(dir).ok()).as_deref()
+            == path.parent().and_then(|dir| fs::canonicalize(dir).ok()).as_deref();
+        is_ring && self.rings.iter().any(|other| other.file_name() > path.file_name())
     }
 
     /// A sentence for each ring that cannot be read and of which there is no other copy.

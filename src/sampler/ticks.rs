@@ -5,6 +5,10 @@
 //! ticks are never made up for: a sampler that wakes after the next deadline takes one sample, for
 //! the newest tick, and counts the others as missed. At every moment
 //! `taken + missed = ticks that were due`.
+//!
+//! Moments are of `CLOCK_MONOTONIC`: setting the wall clock moves no tick. It stands still while
+//! the host is suspended (`clock_gettime(2)`), and so do ticks: nothing could have been sampled, and
+//! nothing ran that was to be observed. The decoder sees both as a step of the wall clock.
 
 use crate::units::Tick;
 

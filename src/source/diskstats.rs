@@ -32,6 +32,8 @@ const COLUMNS: [&str; 17] = [
     "flush_requests_completed",
     "time_flushing_ms",
 ];
+/// The one column that goes up and down.
+const IN_FLIGHT: &str = "ios_in_progress";
 /// Columns before the counters.
 const HEAD_COLUMNS: usize = 3;
 
@@ -75,7 +77,9 @@ fn probe(text: &[u8]) -> Result<Probed, Fault> {
     let columns = survey.signed.iter().enumerate().map(|(index, signed)| {
         let kind = if *signed { Kind::Signed } else { Kind::Unsigned };
         match COLUMNS.get(index) {
-            Some(name) => Field::new(name, kind),
+            Some(&IN_FLIGHT) => Field::new(IN_FLIGHT, kind),
+            Some(name) if name.ends_with("_ms") => Field::new(name, kind).counting(32),
+            Some(name) => Field::new(name, kind).counting(64),
             None => Field::extra(&format!("column_{}", index + HEAD_COLUMNS + 1), kind),
         }
     });

@@ -7,5 +7,5 @@ use super::scalars::Grammar;
 pub(super) static MEMINFO: SourceDef = SourceDef {
     name: "meminfo",
     file: "meminfo",
-    probe: |text| Grammar { separator: b':', kilobytes: true }.probe(text),
+    probe: |text| Grammar { separator: b':', kilobytes: true, is_counter: |_| false }.probe(text),
 };

@@ -68,7 +68,7 @@ fn probe(text: &[u8]) -> Result<Probed, Fault> {
     let columns = names.iter().zip(&survey.signed).map(|(name, signed)| {
         let kind = if *signed { Kind::Signed } else { Kind::Unsigned };
         if PUBLISHED.contains(&name.as_str()) {
-            Field::new(name, kind)
+            Field::new(name, kind).counting(64)
         } else {
             Field::extra(name, kind)
         }

@@ -14,6 +14,8 @@ use std::collections::HashSet;
 pub(super) struct Grammar {
     pub separator: u8,
     pub kilobytes: bool,
+    /// Whether the value of that name only grows.
+    pub is_counter: fn(&str) -> bool,
 }
 
 const UNIT: &[u8] = b" kB";
@@ -71,7 +73,9 @@ impl Grammar {
             }
             let signed = parts.number.starts_with(b"-");
             let kind = if signed { Kind::Signed } else { Kind::Unsigned };
-            fields.push(Field::new(&name, kind));
+            let field = Field::new(&name, kind);
+            let is_counter = (self.is_counter)(&name);
+            fields.push(if is_counter { field.counting(64) } else { field });
             scalars.keys.extend_from_slice(parts.key);
             // Bounded by MAX_NAME_BYTES and the separator.
             let key_bytes = parts.key.len() as u8;

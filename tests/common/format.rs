@@ -96,7 +96,11 @@ pub fn timeseries(text: &str) -> Result<Value, Wrong> {
     let interval = float(&file, "collection_interval_seconds")?;
     check!(interval > 0.0, "an interval of {interval}");
     let (start, end) = (timestamp(&file, "start_time")?, timestamp(&file, "end_time")?);
-    check!(start <= end, "it starts at {start} and ends at {end}");
+    // A wall clock that was set back is shown as it was, and said.
+    let hosts = &file["ringstat"]["hosts"];
+    let is_stepped =
+        hosts.entries().iter().any(|(_, host)| host["clock_steps_total"] != Value::Int(0));
+    check!(is_stepped || start <= end, "it starts at {start} and ends at {end}");
     check!(
         matches!(string(&file, "collection_method")?, "local" | "ssh"),
         "unknown collection method"
@@ -115,7 +119,7 @@ pub fn timeseries(text: &str) -> Result<Value, Wrong> {
             check_sample(sample).map_err(|wrong| format!("sample {index} of {host}: {wrong}"))?;
             let at = sample["timestamp"].str();
             check!(
-                start <= at && at <= end,
+                is_stepped || (start <= at && at <= end),
                 "sample {index} at {at}: before {start} or after {end}"
             );
             check_order(before, &sample["collection"])
@@ -244,6 +248,72 @@ fn check_summary(file: &Value) -> Result<(), Wrong> {
         check!(number("samples_taken")? == all, "samples_taken is not {all}");
         check!(number("ticks_inconsistent")? == 0, "ticks do not add up");
         check!(matches!(summary["ended_cleanly"], Value::Bool(_)), "ended_cleanly");
+        ticks_add_up(summary, file["samples_by_host"][host.as_str()].list())?;
+        check_steps(summary)?;
+        check_decreases(&summary["counter_decreases"])?;
+        number("instances_unlisted")?;
+    }
+    Ok(())
+}
+
+/// Every tick has a sample of its own or is counted as missed, every sample says how many were
+/// missed until then, and gaps are what is missed.
+pub fn ticks_add_up(summary: &Value, samples: &[Value]) -> Result<(), Wrong> {
+    let number = |key| count_of(summary, key);
+    let Some(last) = samples.last() else { return Ok(()) };
+    let missed = number("ticks_missed")?;
+    check!(last["collection"]["missed_ticks"].int() == missed, "ticks_missed is not {missed}");
+    let elapsed = last["collection"]["tick"].int() + 1;
+    check!(number("ticks_elapsed")? == elapsed, "ticks_elapsed is not {elapsed}");
+    if number("samples_lost")? > 0 {
+        return Ok(());
+    }
+    let overwritten = number("samples_overwritten")?;
+    for (seq, sample) in (overwritten..).zip(samples) {
+        let collection = &sample["collection"];
+        let (tick, missed) = (collection["tick"].int(), collection["missed_ticks"].int());
+        // Before it, `seq` samples took a tick each; an additional one takes none.
+        let extra = u64::from(collection.has("extra"));
+        check!(tick + extra == seq + missed, "sample {seq}: tick {tick} with {missed} missed");
+    }
+    let extra = u64::from(last["collection"].has("extra"));
+    let taken = number("samples_taken")? - extra;
+    check!(taken + missed == elapsed, "{taken} taken and {missed} missed of {elapsed} ticks");
+    let gaps = items(&summary["gaps"], "gaps")?;
+    if overwritten == 0 && gaps.len() as u64 == number("gaps_total")? {
+        let in_gaps: u64 = gaps.iter().map(|gap| gap["ticks"].int()).sum();
+        check!(in_gaps == missed, "{in_gaps} ticks in gaps, {missed} missed");
+    }
+    Ok(())
+}
+
+fn check_steps(summary: &Value) -> Result<(), Wrong> {
+    let steps = items(&summary["clock_steps"], "clock_steps")?;
+    check!(count_of(summary, "clock_steps_total")? >= steps.len() as u64, "clock_steps_total");
+    for step in steps {
+        check!(step.keys() == ["tick", "seconds"], "a clock step has {:?}", step.keys());
+        count_of(step, "tick")?;
+        float(step, "seconds")?;
+    }
+    Ok(())
+}
+
+fn check_decreases(decreases: &Value) -> Result<(), Wrong> {
+    const WAYS: [&str; 3] = ["wrapped_at_32_bits", "wrapped_at_64_bits", "went_backwards"];
+    for (source, decreases) in decreases.entries() {
+        check!(SOURCES.contains(&source.as_str()), "decreases of {source:?}");
+        check!(decreases.keys() == [&WAYS[..], &["first"]].concat(), "{:?}", decreases.keys());
+        let counts: Vec<u64> =
+            WAYS.iter().map(|way| count_of(decreases, way)).collect::<Result<_, _>>()?;
+        let first = items(&decreases["first"], "first")?;
+        let total: u64 = counts.iter().sum();
+        check!(first.len() as u64 == total.min(10), "{} listed of {total}", first.len());
+        for one in first {
+            let keys: Vec<&str> = one.keys().into_iter().filter(|key| *key != "instance").collect();
+            check!(keys == ["tick", "field", "from", "to", "how"], "a decrease has {keys:?}");
+            check!(WAYS.contains(&string(one, "how")?), "it happened {:?}", one["how"]);
+            check!(count_of(one, "to")? < count_of(one, "from")?, "no decrease: {one:?}");
+        }
     }
     Ok(())
 }

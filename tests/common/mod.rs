@@ -9,8 +9,10 @@ pub mod json;
 pub mod links;
 pub mod lives;
 pub mod loops;
+pub mod memory;
 pub mod process;
 pub mod random;
+pub mod rings;
 pub mod trace;
 
 use json::Value;

@@ -124,6 +124,12 @@ impl Live {
         self.ran(Some(status))
     }
 
+    /// Waits for the end of what takes its time, however long.
+    pub fn end_within_minutes(mut self) -> Ran {
+        let status = self.child.wait().unwrap();
+        self.ran(Some(status))
+    }
+
     fn ran(&mut self, status: Option<ExitStatus>) -> Ran {
         let text = |file: &mut File| {
             let mut bytes = Vec::new();

@@ -9,7 +9,7 @@ fn a_new_ring_is_empty_and_says_what_it_is() {
     let rig = Rig::new(header(1, 2, 60, 4));
     let ring = open(rig.bytes()).unwrap();
     assert_eq!(ring.header(), rig.writer.segment().header());
-    assert_eq!(ring.description(), DESCRIPTION);
+    assert_eq!(ring.description().unwrap(), DESCRIPTION);
     assert_eq!(ring.scan().unwrap(), Scan { empty: 4, ..Scan::default() });
     assert_eq!(ring.entry(0).unwrap(), None);
     assert!(!ring.read(Seq(FIRST), &mut Vec::new()).unwrap());

@@ -2,6 +2,7 @@
 //! are taken, and that nothing is lost or misattributed whatever becomes of the host.
 
 mod changes;
+mod clocks;
 mod hotplug;
 mod power;
 

@@ -1,0 +1,50 @@
+//! The dictionary of one segment as its records are read: entries are fetched as records speak of
+//! them, and so many are remembered that no dictionary, however large, fills the memory.
+
+use crate::ring::{Entry, Ring};
+use crate::units::Seq;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Entries that are remembered, at some 200 bytes: more than a host has devices. A record that
+/// speaks of more is read as rightly, and more slowly.
+const MAX_REMEMBERED: usize = 1 << 15;
+
+/// What is remembered of the dictionary of a segment.
+#[derive(Default)]
+pub(super) struct Remembered(RefCell<HashMap<u32, Option<Arc<Entry>>>>);
+
+/// The dictionary of a segment, as one record sees it.
+pub(super) struct Names<'a> {
+    copies: &'a [Ring],
+    remembered: &'a Remembered,
+    /// The record that speaks of them.
+    seq: Seq,
+}
+
+impl<'a> Names<'a> {
+    /// The names that record `seq` of these copies of a segment speaks of.
+    pub fn new(copies: &'a [Ring], remembered: &'a Remembered, seq: Seq) -> Self {
+        Names { copies, remembered, seq }
+    }
+
+    /// Entry `entry` of source number `source`, from whichever copy has it. One of another source,
+    /// or of a later record, is none: no recorder has meant it.
+    pub fn get(&self, source: u32, entry: u32) -> Option<Arc<Entry>> {
+        let mut entries = self.remembered.0.borrow_mut();
+        let found = match entries.get(&entry) {
+            Some(found) => found.clone(),
+            None => {
+                let found = self.copies.iter().find_map(|ring| ring.entry(entry).ok().flatten());
+                let found = found.map(Arc::new);
+                if entries.len() >= MAX_REMEMBERED {
+                    entries.clear();
+                }
+                entries.insert(entry, found.clone());
+                found
+            }
+        };
+        found.filter(|found| found.source == source && found.first_seq <= self.seq)
+    }
+}

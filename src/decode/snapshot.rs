@@ -1,0 +1,55 @@
+//! Copies of rings that their recorder may be writing: two passes over one must find the same.
+
+use super::rings::DecodeError;
+use crate::ring::{self, ReadAt, Ring};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Opens a ring file that its recorder may be writing: what it holds now is copied to a file
+/// without a name, in memory, and that is what is decoded. Empty slots take no room there.
+///
+/// The copy is as large as the ring, and counts as the process's memory where memory is limited; the
+/// caller sees to it that there is enough.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
+    let live = ring::open(path)?;
+    let failed = |source| DecodeError::Snapshot { path: path.to_owned(), source };
+    let layout = Ring::new(Box::new(live.try_clone().map_err(failed)?), path)?.header().layout;
+    let slots_offset = layout.slots_offset.0;
+    let copied = || {
+        // No more than the ring: somebody may have made the file longer.
+        let length = live.metadata()?.len().min(layout.file_bytes().0);
+        let copy =
+            File::from(rustix::fs::memfd_create("ringstat", rustix::fs::MemfdFlags::CLOEXEC)?);
+        copy.set_len(length)?;
+        // Records first: the names that they speak of were there before them.
+        copy_range(&live, &copy, slots_offset..length)?;
+        copy_range(&live, &copy, 0..slots_offset)?;
+        Ok(copy)
+    };
+    let copy = copied().map_err(failed)?;
+    Ok(Ring::new(Box::new(copy), path)?)
+}
+
+/// Copies a part of a file, but for what is zero.
+fn copy_range(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
+    let mut chunk = vec![0; 64 << 10];
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = chunk.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+        let count = ReadAt::read_at(from, &mut chunk[..wanted], at)?;
+        if count == 0 {
+            break;
+        }
+        if chunk[..count].iter().any(|byte| *byte != 0) {
+            to.write_all_at(&chunk[..count], at)?;
+        }
+        at += count as u64;
+    }
+    Ok(())
+}
