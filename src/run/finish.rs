@@ -6,6 +6,7 @@
 //! and by the run id in them.
 
 use super::manifest::{DATETIME, Manifest};
+use super::trust::open_own;
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{DecodeError, Decoder, Format, Written};
 use chrono::{Duration, NaiveDateTime};
@@ -48,6 +49,17 @@ pub enum FinishError {
     /// The rings.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The run's directory may be somebody else's, and what lies in it is not acted upon.
+    #[error(
+        "{} {why}: what it says is not acted upon. Recover it as the user whose run it is, or read \
+         it with `ringstat decode {} -o DIR`", dir.display(), dir.display()
+    )]
+    NotOurs {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The directory is full of files of this name.
     #[error("cannot name the results in {}: every name from {first} on is taken", dir.display())]
     NoName {
@@ -364,9 +376,10 @@ fn bumped(datetime: &str, seconds: i64) -> String {
     }
 }
 
-/// Whether a file has these bytes in it.
+/// Whether a file of this user's has these bytes in it. One that somebody else has put under our
+/// name, in a directory that is shared, is no reason to think that ours is written.
 fn contains(path: &Path, needle: &[u8]) -> bool {
-    let Ok(mut file) = File::open(path) else { return false };
+    let Some(mut file) = open_own(path) else { return false };
     let mut window = Vec::new();
     let mut chunk = vec![0; 1 << 20];
     loop {

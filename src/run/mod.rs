@@ -10,6 +10,7 @@ mod recorder;
 mod recording;
 mod recover;
 mod system;
+mod trust;
 
 pub use builder::{BuildError, RecorderBuilder};
 pub use dirs::{DirError, default_mirror_base, default_ring_base};
