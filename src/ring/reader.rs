@@ -204,8 +204,14 @@ impl Ring {
         }
         let mut description = vec![0; header.layout.description.0 as usize];
         read(HEADER_BYTES.0, &mut description)?;
-        if header::description_check(&description) != header.description_check {
-            return Err(RingError::Description { path, what: "its checksum is wrong".to_owned() });
+        let check = header::description_check(&description);
+        if check != header.description_check {
+            let what = format!(
+                "description_check is {:#018x}, expected {check:#018x} (of description_bytes = {})",
+                header.description_check,
+                description.len()
+            );
+            return Err(RingError::Description { path, what });
         }
         let seed = header.seed();
         Ok(Ring { bytes, path, header, description, seed })

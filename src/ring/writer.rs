@@ -3,7 +3,8 @@
 
 use super::header::{self, BadHeader, HEADER_CHECK, Header};
 use super::layout::{BadLayout, ENTRY_WORDS, HEADER_BYTES};
-use super::map::WordMap;
+use super::map::{Memory, WordMap};
+use super::orderings::{Orderings, Point, Sound};
 use super::slot::SlotWriter;
 use super::{dictionary, slot};
 use crate::sync::{AtomicU64, Ordering};
@@ -13,31 +14,36 @@ use std::sync::Arc;
 
 /// The memory of one segment with its geometry: what its writer and, in the same process, its
 /// readers share.
-pub struct Segment {
-    map: Arc<WordMap>,
+pub struct Segment<M = WordMap> {
+    memory: Arc<M>,
     header: Header,
 }
 
-impl Segment {
+impl<M: Memory> Segment<M> {
     /// Writes header and description into fresh, zeroed memory.
     ///
     /// # Errors
     /// [`BadHeader`] if the header is one that no reader would take, or if it does not match
     /// memory and description.
-    pub fn create(
-        map: Arc<WordMap>,
+    pub fn create(memory: Arc<M>, header: Header, description: &[u8]) -> Result<Self, BadHeader> {
+        Self::create_with::<Sound>(memory, header, description)
+    }
+
+    pub(super) fn create_with<O: Orderings>(
+        memory: Arc<M>,
         header: Header,
         description: &[u8],
     ) -> Result<Self, BadHeader> {
         let words = header.to_words();
         // Nothing is written that this same program would refuse to read.
         Header::from_words(&words)?;
-        let memory = Bytes(map.words().len() as u64 * 8);
+        let place = memory.words();
+        let room = Bytes(place.len() as u64 * 8);
         let refuse = |field, found: u64, expected: u64| {
             Err(BadHeader::Field(BadLayout { field, found, expected: expected.to_string() }))
         };
-        if memory < header.layout.file_bytes() {
-            return refuse("file_bytes", memory.0, header.layout.file_bytes().0);
+        if room < header.layout.file_bytes() {
+            return refuse("file_bytes", room.0, header.layout.file_bytes().0);
         }
         if description.len() as u64 != header.layout.description.0 {
             return refuse(
@@ -50,17 +56,17 @@ impl Segment {
         if header.description_check != check {
             return refuse("description_check", header.description_check, check);
         }
-        let place = &map.words()[index(HEADER_BYTES)..];
-        for (cell, word) in place.iter().zip(header::to_words(description)) {
+        for (cell, word) in place[index(HEADER_BYTES)..].iter().zip(header::to_words(description)) {
             cell.store(word, Ordering::Relaxed);
         }
-        for (cell, word) in map.words().iter().zip(&words[..HEADER_CHECK]) {
+        for (cell, word) in place.iter().zip(&words[..HEADER_CHECK]) {
             cell.store(*word, Ordering::Relaxed);
         }
         // The header's checksum is its last word: stored last, behind all that it speaks for.
-        // Readers in this process get the segment from us; those in others check the checksums.
-        map.words()[HEADER_CHECK].store(words[HEADER_CHECK], Ordering::Release);
-        Ok(Segment { map, header })
+        // Pairs with an acquire load by whoever maps the file and reads its header so; our own readers
+        // get the segment from us, or `pread` it and check the checksums.
+        place[HEADER_CHECK].store(words[HEADER_CHECK], O::release(Point::HeaderStore));
+        Ok(Segment { memory, header })
     }
 
     /// What the header says.
@@ -70,23 +76,23 @@ impl Segment {
 
     /// Whether the memory is locked.
     pub fn is_locked(&self) -> bool {
-        self.map.is_locked()
+        self.memory.is_locked()
     }
 
     /// All words.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        self.map.words()
+        self.memory.words()
     }
 
     /// The words before the dictionary: header and description.
     pub(crate) fn head(&self) -> &[AtomicU64] {
-        &self.map.words()[..index(self.header.layout.dictionary_offset)]
+        &self.words()[..index(self.header.layout.dictionary_offset)]
     }
 
     /// The words of one slot.
     pub(crate) fn slot(&self, slot: Slot) -> &[AtomicU64] {
         let start = index(self.header.layout.slot_offset(slot));
-        &self.map.words()[start..start + self.header.layout.slot.0 as usize]
+        &self.words()[start..start + self.header.layout.slot.0 as usize]
     }
 
     /// Copies one entry of the dictionary, as a reader in this process: zeros if it is unused.
@@ -96,7 +102,7 @@ impl Segment {
 
     fn entry(&self, entry: u32) -> &[AtomicU64] {
         let start = index(self.header.layout.entry_offset(entry));
-        &self.map.words()[start..start + ENTRY_WORDS]
+        &self.words()[start..start + ENTRY_WORDS]
     }
 
     /// Copies one slot, as a reader in this process; see [`slot::copy`].
@@ -106,21 +112,21 @@ impl Segment {
 }
 
 /// The writer's end of a [`Segment`]. There is one.
-pub struct RingWriter {
-    segment: Arc<Segment>,
+pub struct RingWriter<M = WordMap> {
+    segment: Arc<Segment<M>>,
     seed: u64,
     entries_used: Cell<u32>,
 }
 
-impl RingWriter {
+impl<M: Memory> RingWriter<M> {
     /// The writer of a segment that was just [created](Segment::create).
-    pub fn new(segment: Arc<Segment>) -> Self {
+    pub fn new(segment: Arc<Segment<M>>) -> Self {
         let seed = segment.header.seed();
         RingWriter { segment, seed, entries_used: Cell::new(0) }
     }
 
     /// The segment.
-    pub fn segment(&self) -> &Arc<Segment> {
+    pub fn segment(&self) -> &Arc<Segment<M>> {
         &self.segment
     }
 
