@@ -19,31 +19,31 @@ const HEADER_CHECK: usize = 31;
 /// What a field may be in a ring that is otherwise as it was.
 enum May {
     /// Nothing else: it follows from other fields, or other fields from it.
-    BeAsItIs,
+    Fixed,
     /// Any number at all: it says which run, boot or time this is.
-    BeAnything,
+    Free,
     /// A number from the first to the second.
-    BeWithin(u64, u64),
+    Within(u64, u64),
 }
 
-use May::{BeAnything, BeAsItIs, BeWithin};
+use May::{Fixed, Free, Within};
 
 /// What is accepted, by field.
 fn may(field: &str, word: impl Fn(&str) -> u64) -> May {
     match field {
         "magic" | "version" | "file_bytes" | "description_bytes" | "description_check"
-        | "dictionary_offset" | "slots_offset" | "slot_words" | "slots" => BeAsItIs,
+        | "dictionary_offset" | "slots_offset" | "slot_words" | "slots" => Fixed,
         // Whole pages: so many entries take as many as there are.
         "dictionary_entries" => {
             let room = (word("slots_offset") - word("dictionary_offset")) / 128;
-            BeWithin(room - 31, room)
+            Within(room - 31, room)
         }
-        "max_samples" => BeWithin(1, word("slots") - 1),
-        "segment" => BeWithin(0, MAX_SEGMENTS),
-        "first_seq" => BeWithin(0, 1 << 62),
-        "interval_ns" => BeWithin(MIN_INTERVAL_NS, MAX_INTERVAL_NS),
+        "max_samples" => Within(1, word("slots") - 1),
+        "segment" => Within(0, MAX_SEGMENTS),
+        "first_seq" => Within(0, 1 << 62),
+        "interval_ns" => Within(MIN_INTERVAL_NS, MAX_INTERVAL_NS),
         "run_id_high" | "run_id_low" | "start_wall_ns" | "start_monotonic_ns" | "boot_id_high"
-        | "boot_id_low" => BeAnything,
+        | "boot_id_low" => Free,
         other => panic!("{other} is not in the table"),
     }
 }
@@ -96,9 +96,9 @@ impl Patch {
             set_word(&mut ring, HEADER_CHECK, check);
         }
         let is_sound = match may(self.field(), |name| field_of(good, name)) {
-            BeAsItIs => false,
-            BeAnything => true,
-            BeWithin(least, most) => (least..=most).contains(&self.value),
+            Fixed => false,
+            Free => true,
+            Within(least, most) => (least..=most).contains(&self.value),
         };
         Some((ring, is_sound && self.has_right_check))
     }
@@ -107,9 +107,9 @@ impl Patch {
     /// told from the others; of every one the checksum is named.
     fn assert_named(&self, good: &[u8], said: &str) {
         let is_free = match may(self.field(), |name| field_of(good, name)) {
-            BeAsItIs => self.field() == "description_check",
-            BeAnything => true,
-            BeWithin(least, most) => (least..=most).contains(&self.value),
+            Fixed => self.field() == "description_check",
+            Free => true,
+            Within(least, most) => (least..=most).contains(&self.value),
         };
         // A length within the same page is seen by the checksum of the description alone.
         let is_in_page = self.field() == "description_bytes"
