@@ -131,7 +131,8 @@ struct Opened {
 impl Opened {
     fn of(path: &Path) -> Option<Opened> {
         let ring = Ring::open(path).ok()?;
-        let description: Description = serde_json::from_slice(&ring.description().unwrap()).unwrap();
+        let description: Description =
+            serde_json::from_slice(&ring.description().unwrap()).unwrap();
         Some(Opened { ring, schema: description.schema.into() })
     }
 }

@@ -1,7 +1,10 @@
 //! Writes the seed corpus, `seeds/`: `cargo run --example seeds` in `fuzz/`. The files are
 //! committed; this is where they come from.
 
+use ringstat::ring::Ring;
+use ringstat::{Decoder, JSON, JSON_COMPACT};
 use ringstat_fuzz::rings::{TEXTS, ring};
+use ringstat_fuzz::world::{OTHER, RUN};
 use std::fs;
 use std::path::Path;
 
@@ -47,5 +50,59 @@ fn main() -> std::io::Result<()> {
     ] {
         write("metadata_merge", name, text.as_bytes())?;
     }
-    Ok(())
+    manifests().iter().try_for_each(|(name, text)| write("manifest", name, text.as_bytes()))?;
+    for (name, ring, format) in [
+        ("all", ring(&TEXTS, 6), &JSON),
+        ("compact", ring(&TEXTS, 1), &JSON_COMPACT),
+        ("small", ring(&TEXTS[3..4], 7), &JSON_COMPACT),
+    ] {
+        let ring = Ring::new(Box::new(ring), Path::new(name)).expect("a ring");
+        let mut decoder = Decoder::new(vec![ring]).expect("a ring's records");
+        let mut json = Vec::new();
+        decoder.write(format, &mut json, &mut |_, _| {}).expect("memory can be written");
+        write("timeseries_json", name, &json)?;
+    }
+    write("timeseries_json", "metadata", METADATA.as_bytes())
+}
+
+const METADATA: &str = r#"{"benchmark_type":"training","command":"run",
+"run_datetime":"20260102_030405","result_dir":"/results","system_info":{"hostname":"h","kernel":"6","architecture":"x",
+"distribution":"d","cpu_model":"m","cpus":2,"cpus_allowed":2,"memory_total_kb":9},
+"timeseries_data":{"file":"f","num_samples":3,"interval_seconds":0.25,"hosts_collected":["h"]},
+"runtime":1.5,"executed_command":"fio a","exit_status":3,
+"ringstat":{"version":"0.1.0","run_id":"x","recovered":true,"warnings":["w"]}}"#;
+
+/// Manifests as a recorder writes them, and such as want something else.
+fn manifests() -> Vec<(&'static str, String)> {
+    let with = |run: &str, results: &str, rest: &str| {
+        format!(
+            r#"{{"version":1,"run_id":"{run}","benchmark_type":"training","mode":"run",
+"command":["fio","a b"],"results_dir":"{results}","format":"json","datetime":"20260102_030405",
+"hostname":"h","pid":7,"warnings":["w"]{rest}}}"#
+        )
+    };
+    let dirs = format!(r#","ring_dir":"/rings/{RUN}","mirror_dir":"/mirrors/{RUN}""#);
+    let ended = r#","ended":{"runtime_seconds":1.5,"exit_status":3}"#;
+    let final_ = r#","final_datetime":"20260102_030406""#;
+    let both = [with(RUN, "/results", &dirs), with(RUN, "/new", &format!("{ended}{final_}"))];
+    vec![
+        ("plain", with(RUN, "/results", &dirs)),
+        ("ended", with(RUN, "/new/deep", &format!("{dirs}{ended}"))),
+        ("written", with(RUN, "/results", &format!("{dirs}{ended}{final_}"))),
+        ("done", with(RUN, "/results", &format!(r#"{dirs},"done":true"#))),
+        ("merge", with(RUN, "/results", r#","merge_metadata":"/results/own.json""#)),
+        ("merge-manifest", {
+            with(RUN, "/results", &format!(r#","merge_metadata":"/rings/{OTHER}/run.json""#))
+        }),
+        ("two", both.join("\0")),
+        ("into-its-ring", with(RUN, &format!("/rings/{RUN}"), &dirs)),
+        ("into-another", with(RUN, &format!("/rings/{OTHER}"), "")),
+        ("dirs-of-another", {
+            with(RUN, "/results", &format!(r#","ring_dir":"/rings/{OTHER}","mirror_dir":"/""#))
+        }),
+        ("of-another", with(OTHER, "/results", &dirs)),
+        ("up", with(RUN, "../../results/../..", r#","ring_dir":"..""#)),
+        ("late", with(RUN, "/r", "").replace("20260102_030405", "99991231_235959")),
+        ("long-year", with(RUN, "/r", "").replace("20260102_030405", "+262142 12 31_23 59 59")),
+    ]
 }

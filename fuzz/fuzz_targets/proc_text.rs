@@ -2,7 +2,8 @@
 //! the source, the byte that parts the texts, and the room in dictionary and record.
 //!
 //! Beyond "no panic": a text is read alike by who has just read it (the hot path) and by who has
-//! not; every word of a record was written; names and numbers stand in the text.
+//! not; every word of a record was written; names and numbers stand in the text; what has outgrown
+//! its room is there when there is more of it, and another layout is one that is understood.
 
 #![no_main]
 
@@ -43,6 +44,18 @@ fn check(def: &SourceDef, first: &[u8], second: &[u8], room: Room) {
     }
     assert_eq!(fresh.read(second, LEFT_OVER[0]), anew, "read again");
     assert_eq!(reader.read(first, LEFT_OVER[1]), cold, "what was read between must not matter");
+    if let Parsed::Outgrown { written, lost } = warm.parsed {
+        reader.grow(second);
+        let grown = reader.read(second, LEFT_OVER[0]);
+        stands_in(&reader, &grown, second);
+        let Parsed::Values { count, .. } = grown.parsed else {
+            panic!("{:?} in room enough, {:?} before", grown.parsed, warm.parsed);
+        };
+        // Scalars are written all or not at all; a row may stand there twice.
+        let is_table = matches!(reader.shape(), Shape::Table { .. });
+        let rows = written + 1..=written + lost;
+        assert!(!is_table || rows.contains(&count), "{count} of {written} + {lost} rows");
+    }
     if warm.parsed == Parsed::Relayout
         && let Some(mut other) = Reader::new(def, second, room)
     {

@@ -66,6 +66,18 @@ impl Reader {
         Some(Reader { schema, source, names, room })
     }
 
+    /// A new segment begins, with room for all of `text`.
+    pub fn grow(&mut self, text: &[u8]) {
+        let lines = text.split(|byte| *byte == b'\n').count();
+        let words = match self.shape() {
+            Shape::Scalars { fields } => fields.len(),
+            shape @ Shape::Table { .. } => lines * shape.row_words(),
+        };
+        self.room = Room { names: lines, words: words + 2 };
+        self.names = Dictionary { room: lines, entries: Vec::new() };
+        self.source.begin_segment(lines);
+    }
+
     /// What its words mean.
     pub fn shape(&self) -> &Shape {
         self.schema.sources[0].shape.as_ref().expect("a probed source has a shape")

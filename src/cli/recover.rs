@@ -31,6 +31,13 @@ pub fn main(args: &RecoverArgs) -> u8 {
     for run in &runs {
         match run.state {
             RunState::Owing => {
+                if args.runs.is_empty()
+                    && let Some((dir, why)) = run.distrust()
+                {
+                    let dir = dir.display();
+                    term::warn(format_args!("run {} is left alone: {dir} {why}", run.run_id));
+                    continue;
+                }
                 owing += 1;
                 status = status.max(recover(args, run));
             }

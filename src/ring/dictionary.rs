@@ -6,7 +6,7 @@
 
 use super::checksum::of_words;
 use super::layout::{ENTRY_HEAD_WORDS, ENTRY_NAME_BYTES, ENTRY_WORDS};
-use super::orderings::{Orderings, Sound};
+use super::orderings::{Orderings, Point, Sound};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Seq;
 
@@ -59,7 +59,7 @@ pub(super) fn write_with<O: Orderings>(
         cell.store(word, Ordering::Relaxed);
     }
     // Publishes the entry. Pairs with the acquire load in `copy`.
-    words[0].store(plain[0], O::STORE_ENTRY);
+    words[0].store(plain[0], O::release(Point::EntryStore));
 }
 
 /// Copies the words of an entry that may be written at the same time; zeros before it is published.
@@ -70,7 +70,7 @@ pub(crate) fn copy(words: &[AtomicU64]) -> [u64; ENTRY_WORDS] {
 pub(super) fn copy_with<O: Orderings>(words: &[AtomicU64]) -> [u64; ENTRY_WORDS] {
     let mut copy = [0; ENTRY_WORDS];
     // Pairs with the release store in `write`.
-    copy[0] = words[0].load(O::LOAD_ENTRY);
+    copy[0] = words[0].load(O::acquire(Point::EntryLoad));
     if copy[0] == 0 {
         return copy;
     }

@@ -2,7 +2,7 @@
 //! into words and back, with every field checked.
 
 use super::checksum;
-use super::layout::{BadLayout, FORMAT_VERSION, HEADER_BYTES, HEADER_WORDS, Layout, MAGIC};
+use super::layout::{self, BadLayout, FORMAT_VERSION, HEADER_BYTES, HEADER_WORDS, Layout, MAGIC};
 use crate::units::{Bytes, Seq, Words};
 use uuid::Uuid;
 
@@ -72,10 +72,12 @@ pub struct Header {
 #[non_exhaustive]
 pub enum BadHeader {
     /// The file begins with zeros: its recorder has not come to write the header, or it was lost.
-    #[error("it has no header; no sample was recorded in it, or its disk has lost it")]
+    #[error(
+        "it has no header, its magic is 0; no sample was recorded in it, or its disk has lost it"
+    )]
     Zero,
     /// The file begins with something else.
-    #[error("it begins with {0:#018x}, not with \"RINGSTAT\": it is not a ring")]
+    #[error("its magic is {0:#018x}, not \"RINGSTAT\": it is not a ring")]
     Magic(u64),
     /// Written on a machine of the other byte order.
     #[error("it was written on a machine of the other byte order; decode it there")]
@@ -87,13 +89,17 @@ pub enum BadHeader {
     Version(u64),
     /// The words are not those that were written.
     #[error(
-        "its header is damaged: header_check is {found:#018x}, expected {expected:#018x}; try the mirror"
+        "its header is damaged: header_check is {found:#018x}, expected {expected:#018x}{}; try the \
+         mirror",
+        and(suspect)
     )]
     Check {
         /// The checksum in the header.
         found: u64,
         /// The checksum of the words.
         expected: u64,
+        /// The first field that no recorder writes so, if there is one.
+        suspect: Option<BadLayout>,
     },
     /// A field that no recorder writes so.
     #[error("its header is not a recorder's: {0}")]
@@ -138,7 +144,7 @@ impl Header {
     /// # Errors
     /// [`BadHeader`] names what is wrong with the first thing that is.
     pub fn from_words(words: &[u64; HEADER_WORDS]) -> Result<Header, BadHeader> {
-        let [magic, version, file_bytes, description, description_check, rest @ ..] = *words;
+        let [magic, version, ..] = *words;
         match magic {
             MAGIC => {}
             0 => return Err(BadHeader::Zero),
@@ -150,8 +156,15 @@ impl Header {
         }
         let expected = checksum::of_words(0, &words[..HEADER_CHECK]);
         if words[HEADER_CHECK] != expected {
-            return Err(BadHeader::Check { found: words[HEADER_CHECK], expected });
+            let suspect = Self::from_fields(words).err();
+            return Err(BadHeader::Check { found: words[HEADER_CHECK], expected, suspect });
         }
+        Ok(Self::from_fields(words)?)
+    }
+
+    /// Holds each field behind the version against what it may be.
+    fn from_fields(words: &[u64; HEADER_WORDS]) -> Result<Header, BadLayout> {
+        let [_, _, file_bytes, description, description_check, rest @ ..] = *words;
         let [dictionary_offset, entries, slots_offset, slot, slots, max_samples, rest @ ..] = rest;
         let [run_high, run_low, segment, first_seq, start_wall_ns, start_monotonic_ns, rest @ ..] =
             rest;
@@ -165,7 +178,7 @@ impl Header {
             slots,
         };
         layout.check()?;
-        bound("file_bytes", file_bytes, layout.file_bytes().0, layout.file_bytes().0)?;
+        layout::exactly("file_bytes", file_bytes, layout.file_bytes().0, END)?;
         bound("max_samples", max_samples, 1, layout.slots - 1)?;
         bound("segment", segment, 0, MAX_SEGMENTS)?;
         // Sequence numbers stay far from the top bit, which marks a slot as busy.
@@ -213,6 +226,13 @@ pub(super) fn to_words(bytes: &[u8]) -> Vec<u64> {
             u64::from_le_bytes(word)
         })
         .collect()
+}
+
+/// How the length of the file follows from the other fields.
+const END: &str = "slots_offset + 8 x slot_words x slots";
+
+fn and(suspect: &Option<BadLayout>) -> String {
+    suspect.as_ref().map_or(String::new(), |bad| format!(", and {bad}"))
 }
 
 fn bound(field: &'static str, found: u64, least: u64, most: u64) -> Result<(), BadLayout> {

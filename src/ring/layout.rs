@@ -42,6 +42,19 @@ const _: () = assert!(HEADER_WORDS as u64 * 8 <= HEADER_BYTES.0);
 const _: () =
     assert!((ENTRY_WORDS as u64 * 8).is_multiple_of(64) && PAGE_BYTES.is_multiple_of(SECTOR_BYTES));
 
+/// Holds a field against what others say that it is; `how` names those.
+pub(super) fn exactly(
+    field: &'static str,
+    found: u64,
+    expected: u64,
+    how: &str,
+) -> Result<(), BadLayout> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(BadLayout { field, found, expected: format!("{expected} ({how})") })
+}
+
 /// The geometry of one ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
@@ -112,14 +125,15 @@ impl Layout {
             }
             Err(BadLayout { field, found, expected: format!("{least} to {most}") })
         };
-        let exactly = |field, found: u64, expected: u64| within(field, found, expected, expected);
         within("description_bytes", self.description.0, 1, MAX_DESCRIPTION_BYTES)?;
         let dictionary_offset = Bytes(HEADER_BYTES.0 + self.description.0).round_up(PAGE_BYTES);
-        exactly("dictionary_offset", self.dictionary_offset.0, dictionary_offset.0)?;
+        let follows = "behind description_bytes, at a page";
+        exactly("dictionary_offset", self.dictionary_offset.0, dictionary_offset.0, follows)?;
         within("dictionary_entries", self.entries, 1, MAX_ENTRIES)?;
         let dictionary = Words(self.entries * ENTRY_WORDS as u64).bytes();
         let slots_offset = Bytes(dictionary_offset.0 + dictionary.0).round_up(PAGE_BYTES);
-        exactly("slots_offset", self.slots_offset.0, slots_offset.0)?;
+        let follows = "behind dictionary_entries, at a page";
+        exactly("slots_offset", self.slots_offset.0, slots_offset.0, follows)?;
         let sector_words = Bytes(SECTOR_BYTES).words().0;
         within("slot_words", self.slot.0, sector_words, MAX_SLOT_WORDS)?;
         if !self.slot.0.is_multiple_of(sector_words) {

@@ -1,5 +1,5 @@
-//! Ring memory: mapped from a file or private, seen as atomic words. One of the few files with
-//! `unsafe` in it; it knows nothing of what the words mean.
+//! Ring memory: mapped from a file or private, seen as atomic words, or plain words that tests and
+//! models bring. One of the few files with `unsafe` in it; it knows nothing of what the words mean.
 
 use super::guard::Guarded;
 use crate::sync::AtomicU64;
@@ -7,6 +7,51 @@ use crate::units::Bytes;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
+
+/// What a ring is written into: the map while recording; in tests, a `Vec` of words as well.
+pub trait Memory {
+    /// All words; always the same ones.
+    fn words(&self) -> &[AtomicU64];
+
+    /// Whether the memory is locked.
+    fn is_locked(&self) -> bool {
+        false
+    }
+
+    /// Whether somebody else has cut off its file: see [`WordMap::is_lost`].
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    /// The words that are not a file's, and where they begin: see [`WordMap::own_words`].
+    fn own_words(&self) -> (usize, &[AtomicU64]) {
+        (0, self.words())
+    }
+}
+
+impl Memory for Vec<AtomicU64> {
+    fn words(&self) -> &[AtomicU64] {
+        self
+    }
+}
+
+impl Memory for WordMap {
+    fn words(&self) -> &[AtomicU64] {
+        WordMap::words(self)
+    }
+
+    fn is_locked(&self) -> bool {
+        WordMap::is_locked(self)
+    }
+
+    fn is_lost(&self) -> bool {
+        WordMap::is_lost(self)
+    }
+
+    fn own_words(&self) -> (usize, &[AtomicU64]) {
+        WordMap::own_words(self)
+    }
+}
 
 /// Zeroed or file-backed memory of a fixed number of words, shared by threads.
 ///

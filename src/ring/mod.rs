@@ -22,7 +22,7 @@ pub use file::{Blocks, allocate, allocate_nameless, punch};
 pub use header::description_check;
 pub use header::{BadHeader, FIELDS, Header, MAX_INTERVAL_NS, MAX_SEGMENTS, MIN_INTERVAL_NS};
 pub use layout::{BadLayout, FORMAT_VERSION, Layout, MAX_ENTRIES, MAX_SLOT_WORDS};
-pub use map::WordMap;
+pub use map::{Memory, WordMap};
 pub use reader::{ReadAt, Ring, RingError, Scan};
 pub use slot::{Draft, SlotState};
 pub use writer::{RingWriter, Segment};

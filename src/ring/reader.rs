@@ -289,8 +289,13 @@ impl Ring {
         if count < description.len() {
             return Err(RingError::Short { path: path(), found: HEADER_BYTES.0 + count as u64 });
         }
-        if header::description_check(&description) != self.header.description_check {
-            let what = "its checksum is wrong".to_owned();
+        let check = header::description_check(&description);
+        if check != self.header.description_check {
+            let what = format!(
+                "description_check is {:#018x}, expected {check:#018x} (of description_bytes = {})",
+                self.header.description_check,
+                description.len()
+            );
             return Err(RingError::Description { path: path(), what });
         }
         Ok(description)

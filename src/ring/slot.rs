@@ -7,7 +7,7 @@
 
 use super::checksum::xxh64;
 use super::layout::SLOT_HEAD_WORDS;
-use super::orderings::{Orderings, Sound};
+use super::orderings::{Orderings, Point, Sound};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Seq, Words};
 
@@ -38,7 +38,7 @@ impl<'a> SlotWriter<'a> {
         words[COMMIT].store(BUSY | (seq.0 + 1), Ordering::Relaxed);
         // Keeps the stores of the record behind the busy mark. Pairs with the acquire fence in
         // `copy`: a reader that has copied any word of this record then sees the mark.
-        O::fence_begin();
+        O::fence(Point::BeginFence, Ordering::Release);
         SlotWriter { words, seq, seed }
     }
 
@@ -87,7 +87,7 @@ impl<'a> SlotWriter<'a> {
     fn publish<O: Orderings>(self, check: u64) {
         self.words[CHECK].store(check, Ordering::Relaxed);
         // Publishes the record. Pairs with the acquire load in `copy`.
-        self.words[COMMIT].store(self.seq.0 + 1, O::STORE_COMMIT);
+        self.words[COMMIT].store(self.seq.0 + 1, O::release(Point::CommitStore));
     }
 }
 
@@ -119,14 +119,14 @@ pub(crate) fn copy(words: &[AtomicU64], copy: &mut Vec<u64>) -> bool {
 pub(super) fn copy_with<O: Orderings>(words: &[AtomicU64], copy: &mut Vec<u64>) -> bool {
     copy.clear();
     // Pairs with the release store in `commit`.
-    let before = words[COMMIT].load(O::LOAD_COMMIT);
+    let before = words[COMMIT].load(O::acquire(Point::CommitLoad));
     let length = words[LENGTH].load(Ordering::Relaxed);
     let used = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(SLOT_HEAD_WORDS);
     let used = if before & BUSY == 0 { used.min(words.len()) } else { SLOT_HEAD_WORDS };
     copy.extend([before, words[CHECK].load(Ordering::Relaxed), length]);
     copy.extend(words[SLOT_HEAD_WORDS..used].iter().map(|word| word.load(Ordering::Relaxed)));
     // Keeps the loads above before the one below. Pairs with the release fence in `begin`.
-    O::fence_copy();
+    O::fence(Point::CopyFence, Ordering::Acquire);
     words[COMMIT].load(Ordering::Relaxed) == before
 }
 

@@ -3,7 +3,8 @@
 
 use super::header::{self, BadHeader, Header, MAGIC_WORD};
 use super::layout::{BadLayout, ENTRY_WORDS, HEADER_BYTES};
-use super::map::WordMap;
+use super::map::{Memory, WordMap};
+use super::orderings::{Orderings, Point, Sound};
 use super::slot::SlotWriter;
 use super::{dictionary, slot};
 use crate::sync::{AtomicU64, Ordering};
@@ -14,32 +15,37 @@ use std::sync::atomic::AtomicU32;
 
 /// The memory of one segment with its geometry: what its writer and, in the same process, its
 /// readers share.
-pub struct Segment {
-    map: Arc<WordMap>,
+pub struct Segment<M = WordMap> {
+    memory: Arc<M>,
     header: Header,
     entries_used: AtomicU32,
 }
 
-impl Segment {
+impl<M: Memory> Segment<M> {
     /// Writes header and description into fresh, zeroed memory.
     ///
     /// # Errors
     /// [`BadHeader`] if the header is one that no reader would take, or if it does not match
     /// memory and description.
-    pub fn create(
-        map: Arc<WordMap>,
+    pub fn create(memory: Arc<M>, header: Header, description: &[u8]) -> Result<Self, BadHeader> {
+        Self::create_with::<Sound>(memory, header, description)
+    }
+
+    pub(super) fn create_with<O: Orderings>(
+        memory: Arc<M>,
         header: Header,
         description: &[u8],
     ) -> Result<Self, BadHeader> {
         let words = header.to_words();
         // Nothing is written that this same program would refuse to read.
         Header::from_words(&words)?;
-        let memory = Bytes(map.words().len() as u64 * 8);
+        let place = memory.words();
+        let room = Bytes(place.len() as u64 * 8);
         let refuse = |field, found: u64, expected: u64| {
             Err(BadHeader::Field(BadLayout { field, found, expected: expected.to_string() }))
         };
-        if memory < header.layout.file_bytes() {
-            return refuse("file_bytes", memory.0, header.layout.file_bytes().0);
+        if room < header.layout.file_bytes() {
+            return refuse("file_bytes", room.0, header.layout.file_bytes().0);
         }
         if description.len() as u64 != header.layout.description.0 {
             return refuse(
@@ -52,19 +58,19 @@ impl Segment {
         if header.description_check != check {
             return refuse("description_check", header.description_check, check);
         }
-        let place = &map.words()[index(HEADER_BYTES)..];
-        for (cell, word) in place.iter().zip(header::to_words(description)) {
+        for (cell, word) in place[index(HEADER_BYTES)..].iter().zip(header::to_words(description)) {
             cell.store(word, Ordering::Relaxed);
         }
         // From the last word to the first: killed at any point before the last store, its writer
         // leaves a file that begins with zero, a ring that was never begun.
-        for (cell, word) in map.words().iter().zip(&words).skip(1).rev() {
+        for (cell, word) in place.iter().zip(&words).skip(1).rev() {
             cell.store(*word, Ordering::Relaxed);
         }
-        // Keeps the stores above before it. Pairs with nothing: readers in this process get the
-        // segment from us, and those in others check the checksums.
-        map.words()[MAGIC_WORD].store(words[MAGIC_WORD], Ordering::Release);
-        Ok(Segment { map, header, entries_used: AtomicU32::new(0) })
+        // Keeps the stores above before it. Pairs with an acquire load by whoever maps the file and
+        // reads its header so; our own readers get the segment from us, or `pread` it and check the
+        // checksums.
+        place[MAGIC_WORD].store(words[MAGIC_WORD], O::release(Point::HeaderStore));
+        Ok(Segment { memory, header, entries_used: AtomicU32::new(0) })
     }
 
     /// What the header says.
@@ -74,34 +80,34 @@ impl Segment {
 
     /// Whether the memory is locked.
     pub fn is_locked(&self) -> bool {
-        self.map.is_locked()
+        self.memory.is_locked()
     }
 
     /// Whether the file turned out to be shorter than the ring: see [`WordMap::is_lost`].
     #[inline]
     pub fn is_lost(&self) -> bool {
-        self.map.is_lost()
+        self.memory.is_lost()
     }
 
     /// The words that are not the file's: see [`WordMap::own_words`].
     pub(crate) fn own_words(&self) -> (usize, &[AtomicU64]) {
-        self.map.own_words()
+        self.memory.own_words()
     }
 
     /// All words.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        self.map.words()
+        self.memory.words()
     }
 
     /// The words before the dictionary: header and description.
     pub(crate) fn head(&self) -> &[AtomicU64] {
-        &self.map.words()[..index(self.header.layout.dictionary_offset)]
+        &self.words()[..index(self.header.layout.dictionary_offset)]
     }
 
     /// The words of one slot.
     pub(crate) fn slot(&self, slot: Slot) -> &[AtomicU64] {
         let start = index(self.header.layout.slot_offset(slot));
-        &self.map.words()[start..start + self.header.layout.slot.0 as usize]
+        &self.words()[start..start + self.header.layout.slot.0 as usize]
     }
 
     /// Entries of the dictionary that were written.
@@ -117,7 +123,7 @@ impl Segment {
 
     fn entry(&self, entry: u32) -> &[AtomicU64] {
         let start = index(self.header.layout.entry_offset(entry));
-        &self.map.words()[start..start + ENTRY_WORDS]
+        &self.words()[start..start + ENTRY_WORDS]
     }
 
     /// Copies one slot, as a reader in this process; see [`slot::copy`].
@@ -127,21 +133,21 @@ impl Segment {
 }
 
 /// The writer's end of a [`Segment`]. There is one.
-pub struct RingWriter {
-    segment: Arc<Segment>,
+pub struct RingWriter<M = WordMap> {
+    segment: Arc<Segment<M>>,
     seed: u64,
     entries_used: Cell<u32>,
 }
 
-impl RingWriter {
+impl<M: Memory> RingWriter<M> {
     /// The writer of a segment that was just [created](Segment::create).
-    pub fn new(segment: Arc<Segment>) -> Self {
+    pub fn new(segment: Arc<Segment<M>>) -> Self {
         let seed = segment.header.seed();
         RingWriter { segment, seed, entries_used: Cell::new(0) }
     }
 
     /// The segment.
-    pub fn segment(&self) -> &Arc<Segment> {
+    pub fn segment(&self) -> &Arc<Segment<M>> {
         &self.segment
     }
 

@@ -6,13 +6,13 @@
 //! and by the run id in them.
 
 use super::manifest::{DATETIME, Manifest};
+use super::trust::open_own;
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{DecodeError, Decoder, Format, Written};
 use chrono::{Duration, NaiveDateTime};
-use rustix::process::geteuid;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 use uuid::Uuid;
@@ -50,6 +50,17 @@ pub enum FinishError {
     /// The rings.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The run's directory may be somebody else's, and what lies in it is not acted upon.
+    #[error(
+        "{} {why}: what it says is not acted upon. Recover it as the user whose run it is, or read \
+         it with `ringstat decode {} -o DIR`", dir.display(), dir.display()
+    )]
+    NotOurs {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The directory is full of files of this name.
     #[error("cannot name the results in {}: every name from {first} on is taken", dir.display())]
     NoName {
@@ -381,19 +392,8 @@ fn bumped(datetime: &str, seconds: i64) -> String {
     }
 }
 
-/// Opens a file that may be one of ours: where others can make files too, nothing that they have
-/// put there under its name is taken for it, or waited for.
-fn open_own(path: &Path) -> Option<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
-    let meta = file.metadata().ok()?;
-    let dir = fs::metadata(path.parent()?).ok()?;
-    let is_shared = dir.mode() & 0o022 != 0;
-    let is_known = [geteuid().as_raw(), dir.uid()].contains(&meta.uid());
-    (meta.is_file() && (is_known || !is_shared)).then_some(file)
-}
-
-/// Whether a file of ours has these bytes in it.
+/// Whether a file of this user's has these bytes in it. One that somebody else has put under our
+/// name, in a directory that is shared, is no reason to think that ours is written.
 fn contains(path: &Path, needle: &[u8]) -> bool {
     let Some(mut file) = open_own(path) else { return false };
     let mut window = Vec::new();

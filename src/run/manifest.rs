@@ -17,6 +17,15 @@ const MAX_BYTES: u64 = 64 << 20;
 /// Form of `{datetime}` in file names, local time.
 pub const DATETIME: &str = "%Y%m%d_%H%M%S";
 
+/// Whether it is of that form, and nothing that `chrono` takes beyond it: signs, spaces, years of
+/// six digits.
+pub fn is_datetime(text: &str) -> bool {
+    let fits = |(at, byte): (usize, u8)| if at == 8 { byte == b'_' } else { byte.is_ascii_digit() };
+    text.len() == 15
+        && text.bytes().enumerate().all(fits)
+        && NaiveDateTime::parse_from_str(text, DATETIME).is_ok()
+}
+
 /// Whether final files can be named after it: `[A-Za-z0-9._-]+`, at most 100 of them.
 pub fn is_benchmark_type(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -102,10 +111,12 @@ impl Manifest {
         if saved { Ok(()) } else { result }
     }
 
-    /// Reads the one in a run's directory.
+    /// Reads the one in a run's directory. It is whatever somebody has put there: bounded, and of
+    /// use for file names; whether its paths are to be believed depends on whose the directory is.
     ///
     /// # Errors
-    /// The kernel's, and `InvalidData` for anything that is not a manifest.
+    /// The kernel's, and `InvalidData` for anything that is not a manifest, or that of another run
+    /// than the directory is named after.
     pub fn load(dir: &Path) -> io::Result<Manifest> {
         let mut text = Vec::new();
         Place::open(dir)?.read(MANIFEST)?.take(MAX_BYTES).read_to_end(&mut text)?;
@@ -119,9 +130,13 @@ impl Manifest {
             return refused(format!("bad benchmark type {:?}", manifest.benchmark_type));
         }
         for datetime in manifest.final_datetime.iter().chain([&manifest.datetime]) {
-            if NaiveDateTime::parse_from_str(datetime, DATETIME).is_err() {
+            if !is_datetime(datetime) {
                 return refused(format!("bad date and time {datetime:?}"));
             }
+        }
+        let named = dir.file_name().and_then(|name| Uuid::parse_str(name.to_str()?).ok());
+        if let Some(named) = named.filter(|named| *named != manifest.run_id) {
+            return refused(format!("manifest of run {}, expected {named}", manifest.run_id));
         }
         Ok(manifest)
     }
@@ -176,7 +191,10 @@ pub(super) mod tests {
             std::fs::write(dir.path().join(MANIFEST), bad).unwrap();
             assert!(Manifest::load(dir.path()).is_err(), "{bad:?}");
         }
-        for (field, bad) in [("training", "../x"), ("20260102_030405", "../20260102")] {
+        let datetimes =
+            ["../20260102", "+262142 12 31_23 59 59", " 20260102_030405", "2026010203040_5"];
+        let datetimes = datetimes.map(|bad| ("20260102_030405", bad));
+        for (field, bad) in [("training", "../x"), ("training", "")].into_iter().chain(datetimes) {
             let text = serde_json::to_string(&manifest(dir.path())).unwrap();
             std::fs::write(dir.path().join(MANIFEST), text.replace(field, bad)).unwrap();
             assert!(Manifest::load(dir.path()).is_err(), "{bad}");
@@ -186,5 +204,17 @@ pub(super) mod tests {
         std::fs::write(dir.path().join(MANIFEST), newer).unwrap();
         let error = Manifest::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains("version 2"), "{error}");
+    }
+
+    #[test]
+    fn the_manifest_of_another_run_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let text = serde_json::to_string(&manifest(base.path())).unwrap();
+        for (run_id, is_read) in [(1, true), (2, false)] {
+            let dir = base.path().join(Uuid::from_u128(run_id).to_string());
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join(MANIFEST), &text).unwrap();
+            assert_eq!(Manifest::load(&dir).is_ok(), is_read, "{run_id}");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod recorder;
 mod recording;
 mod recover;
 mod system;
+mod trust;
 
 #[cfg(all(test, not(loom)))]
 pub(crate) use builder::DEFAULT_SYNC_INTERVAL;

@@ -4,6 +4,7 @@
 use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base, is_own};
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
+use super::trust::{are_of_one_user, distrust};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, Format, snapshot};
 use crate::description::Description;
@@ -14,6 +15,7 @@ use chrono::{DateTime, Local};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -96,9 +98,9 @@ impl Store {
         self
     }
 
-    /// All runs, oldest first.
+    /// All runs, oldest first. What is of one name and of two users is two runs.
     pub fn runs(&self) -> Vec<FoundRun> {
-        let mut found: BTreeMap<Uuid, Vec<PathBuf>> = BTreeMap::new();
+        let mut found: BTreeMap<(Uuid, u32), Vec<PathBuf>> = BTreeMap::new();
         // One directory under two names is one directory.
         let bases: BTreeSet<PathBuf> =
             self.bases.iter().filter_map(|base| fs::canonicalize(base).ok()).collect();
@@ -108,13 +110,15 @@ impl Store {
                 let Some(run_id) = name.to_str().and_then(|name| Uuid::parse_str(name).ok()) else {
                     continue;
                 };
-                let dirs = found.entry(run_id).or_default();
-                if is_own(&entry.path()) && !dirs.contains(&entry.path()) {
+                // Does not follow a symbolic link.
+                let Ok(meta) = entry.metadata() else { continue };
+                let dirs = found.entry((run_id, meta.uid())).or_default();
+                if meta.is_dir() && !dirs.contains(&entry.path()) {
                     dirs.push(entry.path());
                 }
             }
         }
-        found.into_iter().filter_map(|(run_id, dirs)| FoundRun::of(run_id, dirs)).collect()
+        found.into_iter().filter_map(|((run_id, _), dirs)| FoundRun::of(run_id, dirs)).collect()
     }
 
     /// What `argument` stands for: a ring file, a run's directory, or the id of a run or the
@@ -138,7 +142,11 @@ impl Store {
             return Ok(Located::File(path.to_owned()));
         }
         let begins = |run: &FoundRun| run.run_id.to_string().starts_with(argument);
-        let mut runs = self.runs().into_iter().filter(begins);
+        let mut runs: Vec<FoundRun> = self.runs().into_iter().filter(begins).collect();
+        if runs.iter().any(|run| run.distrust().is_none()) {
+            runs.retain(|run| run.distrust().is_none());
+        }
+        let mut runs = runs.into_iter();
         match (runs.next(), runs.next()) {
             (None, _) => Err(LocateError::Unknown(argument.to_owned())),
             (Some(run), None) => Ok(Located::Run(Box::new(run))),
@@ -188,8 +196,8 @@ impl Located {
 }
 
 impl FoundRun {
-    /// The run in these directories, and in those that its manifest names beside them. `None` if
-    /// there is nothing in them.
+    /// The run in these directories, and in those that its manifest names beside them, if they are
+    /// of the same user. `None` if there is nothing in them.
     fn of(run_id: Uuid, dirs: Vec<PathBuf>) -> Option<FoundRun> {
         if dirs.is_empty() {
             return None;
@@ -207,19 +215,21 @@ impl FoundRun {
         let knows = |manifest: &Manifest| {
             (manifest.done, manifest.final_datetime.is_some(), manifest.ended.is_some())
         };
-        let manifest = dirs.iter().filter_map(|dir| Manifest::load(dir).ok()).max_by_key(knows);
-        if let Some(manifest) = &manifest {
+        let loaded = dirs.iter().filter_map(|dir| Some((dir.clone(), Manifest::load(dir).ok()?)));
+        let found = loaded.max_by_key(|(_, manifest)| knows(manifest));
+        if let Some((place, manifest)) = &found {
             let canonical = |dir: &Option<PathBuf>| fs::canonicalize(dir.as_ref()?).ok();
             let ring_dir = canonical(&manifest.ring_dir);
             let own = ring_dir.iter().cloned().chain(canonical(&manifest.mirror_dir));
             for dir in own.filter(|dir| dir.ends_with(manifest.run_id.to_string())) {
-                if is_own(&dir) && !dirs.contains(&dir) {
+                if !dirs.contains(&dir) && are_of_one_user(place, &dir) {
                     dirs.push(dir);
                 }
             }
             // The ring before its mirror.
             dirs.sort_by_key(|dir| ring_dir.as_ref() != Some(dir));
         }
+        let manifest = found.map(|(_, manifest)| manifest);
         let mut rings = Vec::new();
         for dir in &dirs {
             let mut files: Vec<PathBuf> = fs::read_dir(dir)
@@ -325,11 +335,21 @@ impl FoundRun {
         Decoder::new(self.open()?)
     }
 
+    /// The first of its directories that may be somebody else's, and why. Its manifest may then say
+    /// anything: it is shown and decoded, but nothing is written or removed because of it.
+    pub fn distrust(&self) -> Option<(&Path, String)> {
+        self.dirs.iter().find_map(|dir| match distrust(dir) {
+            Ok(why) => Some((dir.as_path(), why?)),
+            // Gone meanwhile; whoever needs it finds out.
+            Err(_) => None,
+        })
+    }
+
     /// Writes the files that the run owes, to `results_dir` or to where it would have put them,
     /// and removes its rings. `None` if it lives, owes nothing, or never took a sample.
     ///
     /// # Errors
-    /// [`FinishError`]: then its rings stay.
+    /// [`FinishError`]: then its rings stay. `NotOurs` for a run of another user.
     pub fn recover(
         &self,
         results_dir: Option<&Path>,
@@ -337,6 +357,9 @@ impl FoundRun {
     ) -> Result<Option<FinalFiles>, FinishError> {
         if self.state != RunState::Owing {
             return Ok(None);
+        }
+        if let Some((dir, why)) = self.distrust() {
+            return Err(FinishError::NotOurs { dir: dir.to_owned(), why });
         }
         let mut locks = Vec::new();
         for path in &self.dirs {
@@ -393,6 +416,7 @@ impl FoundRun {
                         .map_err(|source| FinishError::Write { path: dir.to_owned(), source })?;
                 }
                 manifest.warnings.extend(lost.iter().cloned());
+                self.keep_own_dirs(&mut manifest);
                 let order = Order {
                     manifest: &mut manifest,
                     save: true,
@@ -412,6 +436,17 @@ impl FoundRun {
             dirs.iter().for_each(|dir| dir.remove(MANIFEST));
         }
         Ok(files)
+    }
+
+    /// The manifest is saved where it was found, and not wherever it says that it lies.
+    fn keep_own_dirs(&self, manifest: &mut Manifest) {
+        for dir in [&mut manifest.ring_dir, &mut manifest.mirror_dir] {
+            *dir = dir.take().and_then(|dir| fs::canonicalize(dir).ok());
+            *dir = dir.take().filter(|dir| self.dirs.contains(dir));
+        }
+        if manifest.ring_dir.is_none() && manifest.mirror_dir.is_none() {
+            manifest.ring_dir = self.dirs.first().cloned();
+        }
     }
 }
 

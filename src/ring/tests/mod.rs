@@ -10,8 +10,8 @@ mod verdicts;
 
 use super::header::description_check;
 use super::layout::Layout;
-use super::{Header, MIN_INTERVAL_NS, Ring, RingWriter, Segment, WordMap};
-use crate::sync::Ordering;
+use super::{Header, MIN_INTERVAL_NS, Memory, Ring, RingWriter, Segment};
+use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot, Words};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,22 +58,24 @@ fn header(run: u128, segment: u64, record: u64, slots: u64) -> Header {
     }
 }
 
-/// A ring in private memory and its writer.
-struct Rig {
-    writer: RingWriter,
-    map: Arc<WordMap>,
+/// A ring and its writer, in plain words unless a test wants a map.
+struct Rig<M = Vec<AtomicU64>> {
+    writer: RingWriter<M>,
+    memory: Arc<M>,
     next: u64,
 }
 
 impl Rig {
     fn new(header: Header) -> Rig {
-        let map = Arc::new(WordMap::private(header.layout.file_bytes()).unwrap());
-        Rig::over(map, header)
+        let words = header.layout.file_bytes().words().0;
+        Rig::over(Arc::new((0..words).map(|_| AtomicU64::new(0)).collect()), header)
     }
+}
 
-    fn over(map: Arc<WordMap>, header: Header) -> Rig {
-        let segment = Segment::create(Arc::clone(&map), header, DESCRIPTION).unwrap();
-        Rig { writer: RingWriter::new(Arc::new(segment)), map, next: FIRST }
+impl<M: Memory> Rig<M> {
+    fn over(memory: Arc<M>, header: Header) -> Rig<M> {
+        let segment = Segment::create(Arc::clone(&memory), header, DESCRIPTION).unwrap();
+        Rig { writer: RingWriter::new(Arc::new(segment)), memory, next: FIRST }
     }
 
     fn room(&self) -> u64 {
@@ -101,7 +103,8 @@ impl Rig {
     /// The file as a reader in another process finds it.
     fn bytes(&self) -> Vec<u8> {
         let length = self.writer.segment().header().layout.file_bytes().0 as usize;
-        let words = self.map.words().iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes());
+        let words =
+            self.memory.words().iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes());
         words.take(length).collect()
     }
 }

@@ -131,7 +131,12 @@ fn nothing_lies_between_the_parts() {
 #[test]
 fn no_ring_is_made_that_no_reader_would_take() {
     let create = |header: Header, description: &[u8], bytes: Bytes| {
-        Segment::create(Arc::new(WordMap::private(bytes).unwrap()), header, description).err()
+        Segment::create(
+            Arc::new(crate::ring::WordMap::private(bytes).unwrap()),
+            header,
+            description,
+        )
+        .err()
     };
     let good = header(1, 0, 60, 4);
     let bytes = good.layout.file_bytes();
