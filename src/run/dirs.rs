@@ -151,30 +151,49 @@ impl RunDir {
         patiently(base, move |base| RunDir::create_private(base, run_id))
     }
 
-    /// As [`remove`](Self::remove), on a disk that may not answer; whether it did.
-    pub fn remove_soon(&self, manifest: &'static str) -> bool {
+    /// As [`remove`](Self::remove), on a disk that may not answer.
+    ///
+    /// # Errors
+    /// The kernel's, `TimedOut` among them.
+    pub fn remove_soon(&self, manifest: &'static str) -> io::Result<()> {
         let path = self.path.clone();
-        within(PATIENCE, move || remove(&path, manifest)).is_some()
+        within(PATIENCE, move || remove(&path, manifest)).unwrap_or_else(|| Err(no_answer()))
     }
 
     /// Removes it with all that ringstat has put there, the manifest last: as long as anything is
     /// left, the manifest says what. Other files stay, and the directory with them.
-    pub fn remove(&self, manifest: &str) {
-        remove(&self.path, manifest);
+    ///
+    /// # Errors
+    /// The kernel's, the first of them: something that is ours is still there.
+    pub fn remove(&self, manifest: &str) -> io::Result<()> {
+        remove(&self.path, manifest)
     }
 }
 
-fn remove(dir: &Path, manifest: &str) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+fn remove(dir: &Path, manifest: &str) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => return gone(Err(error)),
+    };
     let own =
         |name: &str| name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest);
+    let mut result = Ok(());
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(own) {
-            let _ = fs::remove_file(entry.path());
+            result = result.and(gone(fs::remove_file(entry.path())));
         }
     }
-    let _ = fs::remove_file(dir.join(manifest));
+    result = result.and(gone(fs::remove_file(dir.join(manifest))));
     let _ = fs::remove_dir(dir);
+    result
+}
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer")
 }
 
 /// Makes a directory on a disk that may not answer. One that is made too late is removed again.
@@ -188,10 +207,8 @@ fn patiently(
             let _ = fs::remove_dir(dir.path());
         }
     };
-    within_or(PATIENCE, move || make(&owned), unwanted).unwrap_or_else(|| {
-        let source = io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
-        Err(DirError::Create { path: base.to_owned(), source })
-    })
+    within_or(PATIENCE, move || make(&owned), unwanted)
+        .unwrap_or_else(|| Err(DirError::Create { path: base.to_owned(), source: no_answer() }))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -229,10 +246,10 @@ mod tests {
         fs::write(path.join("00000.ring"), "").unwrap();
         fs::write(path.join("run.json"), "").unwrap();
         fs::write(path.join("notes.txt"), "somebody's").unwrap();
-        run.remove("run.json");
+        run.remove("run.json").unwrap();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "what is not ours stays");
         fs::remove_file(path.join("notes.txt")).unwrap();
-        run.remove("run.json");
+        run.remove("run.json").unwrap();
         assert!(!path.exists());
     }
 }

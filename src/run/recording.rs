@@ -48,11 +48,13 @@ impl Settled {
         dirs.filter(|dir| has_ring(dir)).collect()
     }
 
-    fn remove_dirs(&mut self) {
-        // A disk that does not answer keeps its directory; `recover` sees that nothing is owed.
-        self.dirs.drain(..).for_each(|dir| {
-            dir.remove_soon(MANIFEST);
-        });
+    /// Sentences of those that stay: `recover` sees that nothing is owed, and removes them.
+    fn remove_dirs(&mut self) -> Vec<String> {
+        let stays = |dir: RunDir| {
+            let error = dir.remove_soon(MANIFEST).err()?;
+            Some(not_removed(dir.path(), &error))
+        };
+        self.dirs.drain(..).filter_map(stays).collect()
     }
 }
 
@@ -96,7 +98,7 @@ impl Inner {
                 dirs.push(dir);
                 return Some(path);
             }
-            dir.remove(MANIFEST);
+            let _ = dir.remove(MANIFEST);
         }
         None
     }
@@ -104,6 +106,16 @@ impl Inner {
 
 /// Words that are copied at a time.
 const SAVED_WORDS: usize = 8 << 10;
+
+/// What is said of a run's directory that outlives its run.
+pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
+    format!(
+        "{} is not needed any more and cannot be removed: {error}. If it is still there later, remove \
+         it with: ringstat recover {}",
+        dir.display(),
+        shell_words::quote(&dir.to_string_lossy())
+    )
+}
 
 /// Whether a directory has a ring file.
 fn has_ring(dir: &Path) -> bool {
@@ -164,7 +176,7 @@ impl Recording {
             let own = manifest.ring_dir.as_deref();
             let Some(saved) = self.inner.save_somewhere(own, dirs) else { return Vec::new() };
             // The other directories have nothing whole, and would only mislead `recover`.
-            dirs.retain(|dir| dir.path() == saved || !dir.remove_soon(MANIFEST));
+            dirs.retain(|dir| dir.path() == saved || dir.remove_soon(MANIFEST).is_err());
             manifest.mirror_dir = None;
             manifest.ring_dir = Some(saved.clone());
             let _ = manifest.save();
@@ -221,7 +233,7 @@ impl Recording {
             if let Some(files) = &settled.files {
                 return Ok(files.clone());
             }
-            let files = Order {
+            let mut files = Order {
                 manifest: &mut settled.manifest,
                 save: !settled.dirs.is_empty(),
                 decoder: Some(&mut decoder),
@@ -230,20 +242,20 @@ impl Recording {
                 progress,
             }
             .carry_out()?;
-            settled.files = Some(files.clone());
             if self.inner.keep_ring {
                 settled.manifest.done = true;
                 let _ = settled.manifest.save();
             } else {
-                settled.remove_dirs();
+                files.problems.extend(settled.remove_dirs());
             }
+            settled.files = Some(files.clone());
             Ok(files)
         })
     }
 
     /// Removes the rings: the samples are gone with the last clone.
     pub fn discard(&self) {
-        self.settled(Settled::remove_dirs);
+        self.settled(|settled| drop(settled.remove_dirs()));
     }
 
     fn settled<T>(&self, with: impl FnOnce(&mut Settled) -> T) -> T {

@@ -3,6 +3,7 @@
 //! expected; waiting for a state. Nothing of a test stays behind.
 #![allow(dead_code)] // Each test crate uses another part.
 
+pub mod disk;
 pub mod format;
 pub mod json;
 pub mod process;
