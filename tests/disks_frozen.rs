@@ -21,8 +21,16 @@ use std::time::Duration;
 const MIRROR: &str = "rs-mirror";
 /// A name that a process has of its main thread.
 const MAIN: &str = "ringstat";
-const OFTEN: [&str; 6] =
-    ["--interval", "10ms", "--sync-interval", "100ms", "--max-samples", "3000"];
+const OFTEN: [&str; 8] = [
+    "--interval",
+    "10ms",
+    "--max-samples",
+    "3000",
+    "--sources",
+    "loadavg,meminfo",
+    "--sync-interval",
+    "100ms",
+];
 
 fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
@@ -96,7 +104,7 @@ fn assert_no_tick_waited(files: &Files, other: &Files, (from_ns, to_ns): (u64, u
 
 /// A recorder of another world that does not know of the disk.
 fn bystander(world: &World) -> Live {
-    let live = world.record(&["--no-mirror", OFTEN[0], OFTEN[1], OFTEN[4], OFTEN[5]]).start();
+    let live = world.record(&[&["--no-mirror"], &OFTEN[..6]].concat()).start();
     world.wait_for_samples(&world.run_dir(&world.rings()).join("00000.ring"), 50);
     live
 }

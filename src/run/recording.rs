@@ -6,9 +6,10 @@ use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{Ended, MANIFEST, Manifest};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, HostSummary, TimeSeriesData};
-use crate::ring::{Ring, RingError};
+use crate::ring::{Ring, RingError, Segment};
 use crate::sampler::{Kept, SamplerEnd, file_name};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::Slot;
 use std::fmt;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -64,7 +65,7 @@ impl Inner {
         for kept in &self.segments {
             let mut file = tempfile::Builder::new().prefix(MANIFEST).tempfile_in(dir)?;
             let words = kept.segment.words();
-            file.as_file().set_len(size_of_val(words) as u64)?;
+            file.as_file().set_len(used_bytes(&kept.segment))?;
             for (index, chunk) in words.chunks(SAVED_WORDS).enumerate() {
                 let plain: Vec<u64> =
                     chunk.iter().map(|word| word.load(Ordering::Relaxed)).collect();
@@ -106,6 +107,17 @@ impl Inner {
 
 /// Words that are copied at a time.
 const SAVED_WORDS: usize = 8 << 10;
+
+/// Up to the last slot that was ever written: a limit on the size of files may allow no more, and
+/// to readers what the file no longer has is empty.
+fn used_bytes(segment: &Segment) -> u64 {
+    let words = segment.words();
+    let layout = segment.header().layout;
+    let is_used = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
+    let end = words.iter().rposition(is_used).map_or(0, |last| (last as u64 + 1) * 8);
+    let slots = end.saturating_sub(layout.slots_offset.0).div_ceil(layout.slot.bytes().0);
+    layout.slot_offset(Slot(slots)).0.min(size_of_val(words) as u64)
+}
 
 /// What is said of a run's directory that outlives its run.
 pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {

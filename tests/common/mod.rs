@@ -166,6 +166,19 @@ impl World {
         });
     }
 
+    /// The command line that ringstat says will put things in order, run as it is said.
+    pub fn take_the_advice(&self, ran: &Ran) -> Ran {
+        let Some(at) = ran.stderr.find("ringstat recover ") else { ran.fail("no advice") };
+        let line = ran.stderr[at..].lines().next().unwrap();
+        let args: Vec<&str> = line.trim_end_matches('.').split_whitespace().skip(1).collect();
+        self.ringstat(&args).output()
+    }
+
+    /// Reads every output file that is there now, strictly; none may be a temporary one.
+    pub fn check_files(&self) {
+        check_all(self.dir.path());
+    }
+
     /// Fails unless no run has left anything in the directories for rings.
     pub fn assert_no_rings(&self) {
         for base in [self.rings(), self.mirrors()] {

@@ -40,6 +40,18 @@ impl Cmd {
         self
     }
 
+    /// The same with `program ARGS` before it.
+    pub fn behind(self, program: &str, args: &[&str]) -> Cmd {
+        let mut command = Command::new(program);
+        command.args(args).arg(self.command.get_program()).args(self.command.get_args());
+        command.current_dir(self.command.get_current_dir().unwrap_or(Path::new(".")));
+        for (name, value) in self.command.get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        command.stdin(Stdio::null());
+        Cmd { command }
+    }
+
     pub fn dir(mut self, dir: &Path) -> Cmd {
         self.command.current_dir(dir);
         self
