@@ -5,20 +5,11 @@
 
 mod common;
 
-use common::{Cmd, Files, Ran, Tmpfs, World, entries, fixed_proc, wait_for_file, with_own_mounts};
+use common::{Cmd, Files, Tmpfs, World, entries, fixed_proc, wait_for_file, with_own_mounts};
 use std::fs;
 use std::path::Path;
 
 const NOW_PRIVATE: &str = "private memory";
-
-/// The command line that ringstat says will write the files, run as it is said.
-fn take_the_advice(world: &World, ran: &Ran) -> Ran {
-    let advice = "ringstat recover ";
-    let Some(at) = ran.stderr.find(advice) else { ran.fail("no advice") };
-    let line = ran.stderr[at..].lines().next().unwrap();
-    let args: Vec<&str> = line.trim_end_matches('.').split_whitespace().skip(1).collect();
-    world.ringstat(&args).output()
-}
 
 #[test]
 fn a_ring_that_finds_no_room_is_kept_in_private_memory() {
@@ -203,7 +194,7 @@ fn samples_in_private_memory_are_saved_when_the_results_find_no_room() {
         let dir = world.run_dir(&world.rings());
         let ran = ran.says(&[dir.to_str().unwrap()]);
         fs::remove_file(world.results().join("fill")).unwrap();
-        take_the_advice(&world, &ran).has_status(0);
+        world.take_the_advice(&ran).has_status(0);
         assert_eq!(world.files().samples().len(), 2);
         assert_eq!(world.files().metadata["exit_status"].int(), 4);
         world.assert_no_rings();
@@ -218,7 +209,7 @@ fn the_advice_that_is_given_is_right() {
         let small = Tmpfs::over(&world.results(), "size=1m");
         let ran = world.run_sh(&[], &format!("{FILL}; exit 4")).ends_with(4);
         fs::remove_file(world.results().join("fill")).unwrap();
-        take_the_advice(&world, &ran).has_status(0);
+        world.take_the_advice(&ran).has_status(0);
         assert_eq!(world.files().samples().len(), 2);
         drop(small);
     });

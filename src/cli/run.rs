@@ -4,10 +4,16 @@ use super::args::RunArgs;
 use super::child::{NotStarted, Waiting};
 use super::term::{self, Progress, Volume};
 use super::{FAILED, USAGE};
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use ringstat::{Ended, FinishError, Recording, RunInfo};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long nothing may come of writing before it is said what is waited for.
+const ANSWER: Duration = Duration::from_secs(3);
 
 pub fn main(args: &RunArgs) -> u8 {
     let volume = Volume::of(args.options.verbose, args.options.quiet);
@@ -93,8 +99,12 @@ pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
     let before = recording.warnings();
     before.iter().filter(|warning| !said.contains(warning)).for_each(term::warn);
     let mut progress = Progress::new("writing samples", volume);
-    let result = recording.write_files(&mut |done, total| progress.set(done, total));
-    drop(progress);
+    let watch = Watch::begin(recording);
+    let result = recording.write_files(&mut |done, total| {
+        watch.goes_on();
+        progress.set(done, total);
+    });
+    drop((watch, progress));
     match result {
         Ok(files) => {
             let warnings = recording.warnings();
@@ -112,6 +122,48 @@ pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
     }
 }
 
+/// Says once where the samples are meanwhile, if nothing comes of writing the files: the results'
+/// disk does not answer, and there is nothing to do but to wait for it.
+struct Watch {
+    steps: Arc<AtomicU64>,
+    _end: Sender<()>,
+}
+
+impl Watch {
+    fn begin(recording: &Recording) -> Watch {
+        let steps = Arc::new(AtomicU64::new(0));
+        let (end, is_over) = bounded::<()>(0);
+        let watched = steps.clone();
+        let dirs = recording.ring_dirs();
+        let wait = move || {
+            // Nothing is handed over by the count.
+            let mut before = u64::MAX;
+            while is_over.recv_timeout(ANSWER) == Err(RecvTimeoutError::Timeout) {
+                let now = watched.load(Ordering::Relaxed);
+                if now == before {
+                    let places = if dirs.is_empty() { "memory".into() } else { shown(&dirs) };
+                    return term::warn(format_args!(
+                        "the results' disk does not answer; the samples are in {places} until it does"
+                    ));
+                }
+                before = now;
+            }
+        };
+        // Without it nothing is said.
+        let _ = std::thread::Builder::new().name("rs-watch".to_owned()).spawn(wait);
+        Watch { steps, _end: end }
+    }
+
+    fn goes_on(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn shown(dirs: &[PathBuf]) -> String {
+    let places: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    places.join(" and ")
+}
+
 /// The files could not be written: says where the samples are.
 fn failed(recording: &Recording, error: &FinishError) {
     term::error(error);
@@ -122,11 +174,10 @@ fn failed(recording: &Recording, error: &FinishError) {
         );
         return;
     }
-    let places: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
     term::error(format_args!(
         "the samples are safe in {}; make room (or add -o DIR) and run: ringstat recover {}",
-        places.join(" and "),
-        shell_words::quote(&places[0])
+        shown(&dirs),
+        shell_words::quote(&dirs[0].display().to_string())
     ));
 }
 

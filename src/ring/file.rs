@@ -14,8 +14,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// What is done to have all blocks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocks {
-    /// Zeros are written to every one. A file that is mapped needs it: on file systems that only
-    /// promise space, a store to a block that cannot be had is a SIGBUS.
+    /// Zeros are written to every one, as far as the device. A file that is mapped needs it: on file
+    /// systems that only promise space, a store to a block that cannot be had is a SIGBUS.
     Written,
     /// The file system reserves them, and writes nothing. Enough for a file that is written with
     /// `pwrite`, where the worst is an error; where it cannot be had, zeros are written.
@@ -76,7 +76,8 @@ fn fill(file: &File, bytes: Bytes, blocks: Blocks) -> io::Result<()> {
         file.write_all_at(&zeros[..count], at)?;
         at += count as u64;
     }
-    Ok(())
+    // What was only promised, by a thin volume or a server, is refused now or never.
+    file.sync_data()
 }
 
 #[cfg(all(test, not(loom)))]

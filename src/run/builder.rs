@@ -300,11 +300,8 @@ impl RecorderBuilder {
             self.ring_base = Some(writable("ring directory", "--ring-dir", dir)?);
         }
         if let MirrorChoice::Below(dir) = &self.mirror {
-            let owned = dir.clone();
-            let tried =
-                within(PATIENCE, move || writable("mirror directory", "--mirror-dir", &owned));
-            // A disk that does not answer is no reason not to start: the run goes on without it.
-            self.mirror = MirrorChoice::Below(tried.unwrap_or(Ok(dir.clone()))?);
+            let dir = writable("mirror directory", "--mirror-dir", dir)?;
+            self.mirror = MirrorChoice::Below(dir);
         }
         if let Some(path) = &self.merge_metadata {
             self.merge_metadata = std::path::absolute(path).ok();
@@ -329,18 +326,23 @@ pub(super) fn ns(duration: Duration) -> Option<u64> {
     u64::try_from(duration.as_nanos()).ok()
 }
 
-/// The absolute path of a directory that exists now and takes files.
+/// The absolute path of a directory that exists now and takes files. One whose disk does not answer
+/// is believed to: that is no reason not to start.
 fn writable(what: &'static str, option: &'static str, dir: &Path) -> Result<PathBuf, BuildError> {
-    let try_it = || {
-        std::fs::create_dir_all(dir)?;
-        let dir = std::fs::canonicalize(dir)?;
+    let owned = dir.to_owned();
+    let try_it = move || {
+        std::fs::create_dir_all(&owned)?;
+        let dir = std::fs::canonicalize(&owned)?;
         if dir.to_str().is_none() {
             // The manifest could not name it, and `recover` would not find it.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8"));
         }
-        // Without a name, where the file system can: a kill leaves none.
+        // Without a name where that can be: nothing is left by a kill, or by a disk that answers too
+        // late.
         tempfile::tempfile_in(&dir)?;
         Ok(dir)
     };
-    try_it().map_err(|source| BuildError::Directory { what, option, path: dir.to_owned(), source })
+    within(PATIENCE, try_it)
+        .unwrap_or_else(|| std::path::absolute(dir))
+        .map_err(|source| BuildError::Directory { what, option, path: dir.to_owned(), source })
 }

@@ -164,16 +164,23 @@ impl RunDir {
         patiently(base, move |base| RunDir::create_private(base, run_id))
     }
 
-    /// As [`remove`](Self::remove), on a disk that may not answer; whether it did.
-    pub fn remove_soon(&self, manifest: &'static str) -> bool {
+    /// As [`remove`](Self::remove), on a disk that may not answer.
+    ///
+    /// # Errors
+    /// The kernel's, `TimedOut` among them.
+    pub fn remove_soon(&self, manifest: &'static str) -> io::Result<()> {
         let (path, place) = (self.path.clone(), self.place.clone());
-        within(PATIENCE, move || remove(&place, &path, manifest)).is_some()
+        within(PATIENCE, move || remove(&place, &path, manifest))
+            .unwrap_or_else(|| Err(no_answer()))
     }
 
     /// Removes it with all that ringstat has put there, the manifest last: as long as anything is
     /// left, the manifest says what. Other files stay, and the directory with them.
-    pub fn remove(&self, manifest: &str) {
-        remove(&self.place, &self.path, manifest);
+    ///
+    /// # Errors
+    /// The kernel's, the first of them: something that is ours is still there.
+    pub fn remove(&self, manifest: &str) -> io::Result<()> {
+        remove(&self.place, &self.path, manifest)
     }
 }
 
@@ -198,15 +205,28 @@ fn locked(path: &Path) -> io::Result<Place> {
 }
 
 /// In the directory that was opened, wherever it is by now; its name goes only if it is empty.
-fn remove(place: &Place, dir: &Path, manifest: &str) {
-    let Ok(names) = place.names() else { return };
+fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let names = match place.names() {
+        Ok(names) => names,
+        Err(error) => return gone(Err(error)),
+    };
     let own =
         |name: &str| name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest);
+    let mut result = Ok(());
     for name in names.iter().filter(|name| own(name)) {
-        let _ = place.remove(name);
+        result = result.and(gone(place.remove(name)));
     }
-    let _ = place.remove(manifest);
+    result = result.and(gone(place.remove(manifest)));
     let _ = fs::remove_dir(dir);
+    result
+}
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer")
 }
 
 /// Makes a directory on a disk that may not answer. One that is made too late is removed again.
@@ -220,10 +240,8 @@ fn patiently(
             let _ = fs::remove_dir(dir.path());
         }
     };
-    within_or(PATIENCE, move || make(&owned), unwanted).unwrap_or_else(|| {
-        let source = io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer");
-        Err(DirError::Create { path: base.to_owned(), source })
-    })
+    within_or(PATIENCE, move || make(&owned), unwanted)
+        .unwrap_or_else(|| Err(DirError::Create { path: base.to_owned(), source: no_answer() }))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -261,10 +279,10 @@ mod tests {
         fs::write(path.join("00000.ring"), "").unwrap();
         fs::write(path.join("run.json"), "").unwrap();
         fs::write(path.join("notes.txt"), "somebody's").unwrap();
-        run.remove("run.json");
+        run.remove("run.json").unwrap();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "what is not ours stays");
         fs::remove_file(path.join("notes.txt")).unwrap();
-        run.remove("run.json");
+        run.remove("run.json").unwrap();
         assert!(!path.exists());
     }
 }

@@ -257,7 +257,7 @@ impl Running {
             // Without waiting: what does not answer may be just this disk. A lock goes with its
             // process, and `recover` removes what never had a sample.
             for dir in &dirs {
-                dir.remove_soon(super::MANIFEST);
+                let _ = dir.remove_soon(super::MANIFEST);
             }
         })?;
         let Started { wall_ns, thread, notes: more, .. } = started;
@@ -290,7 +290,7 @@ impl Running {
 
 fn ring_dir(settings: &RecorderBuilder, run_id: Uuid) -> Result<RunDir, DirError> {
     match &settings.ring_base {
-        Some(base) => RunDir::create(base, run_id),
+        Some(base) => RunDir::create_patiently(base, run_id),
         None => RunDir::create_private(&default_ring_base(), run_id),
     }
 }

@@ -7,9 +7,10 @@ use super::manifest::{Ended, MANIFEST, Manifest};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, HostSummary, TimeSeriesData};
 use crate::place::Place;
-use crate::ring::{self, HEADER_BYTES, OwnWords, ReadAt, Ring, RingError};
+use crate::ring::{self, HEADER_BYTES, OwnWords, ReadAt, Ring, RingError, Segment};
 use crate::sampler::{Kept, SamplerEnd, damage, file_name};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::Slot;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -51,11 +52,13 @@ impl Settled {
         dirs.filter(|dir| has_ring(dir)).collect()
     }
 
-    fn remove_dirs(&mut self) {
-        // A disk that does not answer keeps its directory; `recover` sees that nothing is owed.
-        self.dirs.drain(..).for_each(|dir| {
-            dir.remove_soon(MANIFEST);
-        });
+    /// Sentences of those that stay: `recover` sees that nothing is owed, and removes them.
+    fn remove_dirs(&mut self) -> Vec<String> {
+        let stays = |dir: RunDir| {
+            let error = dir.remove_soon(MANIFEST).err()?;
+            Some(not_removed(dir.path(), &error))
+        };
+        self.dirs.drain(..).filter_map(stays).collect()
     }
 }
 
@@ -121,7 +124,7 @@ impl Inner {
                 dirs.push(dir);
                 return Some(path);
             }
-            dir.remove(MANIFEST);
+            let _ = dir.remove(MANIFEST);
         }
         None
     }
@@ -130,7 +133,7 @@ impl Inner {
 /// Writes all words of a ring, but for what was never written.
 fn save(kept: &Kept, file: &mut File) -> io::Result<()> {
     let words = kept.segment.words();
-    file.set_len(size_of_val(words) as u64)?;
+    file.set_len(used_bytes(&kept.segment))?;
     for (index, chunk) in words.chunks(SAVED_WORDS).enumerate() {
         let plain: Vec<u64> = chunk.iter().map(|word| word.load(Ordering::Relaxed)).collect();
         if plain.iter().any(|word| *word != 0) {
@@ -148,6 +151,27 @@ fn save(kept: &Kept, file: &mut File) -> io::Result<()> {
 const ATTEMPTS: usize = 5;
 /// Words that are copied at a time.
 const SAVED_WORDS: usize = 8 << 10;
+
+/// Up to the last slot that was ever written: a limit on the size of files may allow no more, and
+/// to readers what the file no longer has is empty.
+fn used_bytes(segment: &Segment) -> u64 {
+    let words = segment.words();
+    let layout = segment.header().layout;
+    let is_used = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
+    let end = words.iter().rposition(is_used).map_or(0, |last| (last as u64 + 1) * 8);
+    let slots = end.saturating_sub(layout.slots_offset.0).div_ceil(layout.slot.bytes().0);
+    layout.slot_offset(Slot(slots)).0.min(size_of_val(words) as u64)
+}
+
+/// What is said of a run's directory that outlives its run.
+pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
+    format!(
+        "{} is not needed any more and cannot be removed: {error}. If it is still there later, remove \
+         it with: ringstat recover {}",
+        dir.display(),
+        shell_words::quote(&dir.to_string_lossy())
+    )
+}
 
 /// Whether a directory has a ring file.
 fn has_ring(dir: &Path) -> bool {
@@ -225,7 +249,7 @@ impl Recording {
                 return settled.dirs_with_rings();
             }
             // The other directories have nothing whole, and would only mislead `recover`.
-            dirs.retain(|dir| dir.path() == saved || !dir.remove_soon(MANIFEST));
+            dirs.retain(|dir| dir.path() == saved || dir.remove_soon(MANIFEST).is_err());
             manifest.mirror_dir = None;
             let _ = manifest.save();
             vec![saved]
@@ -293,14 +317,14 @@ impl Recording {
             if let Some(files) = &settled.files {
                 return Ok(files.clone());
             }
-            let files = self.written(settled, progress)?;
-            settled.files = Some(files.clone());
+            let mut files = self.written(settled, progress)?;
             if self.inner.keep_ring {
                 settled.manifest.done = true;
                 let _ = settled.manifest.save();
             } else {
-                settled.remove_dirs();
+                files.problems.extend(settled.remove_dirs());
             }
+            settled.files = Some(files.clone());
             Ok(files)
         })
     }
@@ -341,7 +365,7 @@ impl Recording {
 
     /// Removes the rings: the samples are gone with the last clone.
     pub fn discard(&self) {
-        self.settled(Settled::remove_dirs);
+        self.settled(|settled| drop(settled.remove_dirs()));
     }
 
     fn settled<T>(&self, with: impl FnOnce(&mut Settled) -> T) -> T {

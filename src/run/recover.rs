@@ -4,6 +4,7 @@
 use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base, is_own};
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
+use super::recording::not_removed;
 use super::trust::{are_of_one_user, distrust};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, Format, snapshot};
@@ -134,7 +135,10 @@ impl Store {
             let run_id = path.file_name().and_then(|name| Uuid::parse_str(name.to_str()?).ok());
             let found = FoundRun::of(run_id.unwrap_or_default(), vec![path.clone()]);
             return match found {
-                Some(run) if !run.rings.is_empty() => Ok(Located::Run(Box::new(run))),
+                // Without rings, what a removal has left.
+                Some(run) if !run.rings.is_empty() || run.manifest.is_some() => {
+                    Ok(Located::Run(Box::new(run)))
+                }
                 _ => Err(LocateError::NoRings(path)),
             };
         }
@@ -182,6 +186,7 @@ impl Located {
                 let living = dir_of(path).is_some_and(is_living);
                 Ok(vec![if living { copy_of_living(path)? } else { Ring::open(path)? }])
             }
+            Located::Run(run) if run.rings.is_empty() => Err(DecodeError::NoRings),
             Located::Run(run) => run.open(),
         }
     }
@@ -403,7 +408,7 @@ impl FoundRun {
         };
         let lost = self.unreadable_rings();
         let decoder = decoder.filter(|decoder| decoder.summary().samples_kept > 0);
-        let files = match decoder {
+        let mut files = match decoder {
             Some(mut decoder) => {
                 let mut manifest = match &self.manifest {
                     Some(manifest) => manifest.clone(),
@@ -433,7 +438,12 @@ impl FoundRun {
             None => None,
         };
         if lost.is_empty() {
-            dirs.iter().for_each(|dir| dir.remove(MANIFEST));
+            for dir in &dirs {
+                let removed = dir.remove(MANIFEST);
+                if let (Some(files), Err(error)) = (&mut files, removed) {
+                    files.problems.push(not_removed(dir.path(), &error));
+                }
+            }
         }
         Ok(files)
     }

@@ -126,8 +126,8 @@ pub fn check_free(dir: &Path, bytes: Bytes) -> io::Result<()> {
     if bytes.0 <= free / 2 {
         return Ok(());
     }
-    let (need, free) = (megabytes(bytes.0), megabytes(free));
-    let what = format!("{need} MB are more than half of the {free} MB that are free there");
+    let (need, free) = (bytes.0.div_ceil(1000), free / 1000);
+    let what = format!("{need} kB are more than half of the {free} kB that are free there");
     Err(io::Error::new(io::ErrorKind::StorageFull, what))
 }
 

@@ -3,6 +3,7 @@
 //! expected; waiting for a state. Nothing of a test stays behind.
 #![allow(dead_code)] // Each test crate uses another part.
 
+pub mod disk;
 pub mod format;
 pub mod hands;
 pub mod json;
@@ -177,6 +178,19 @@ impl World {
             let info = self.info(ring)?;
             (info["summary"]["samples_taken"].int() >= count).then_some(())
         });
+    }
+
+    /// The command line that ringstat says will put things in order, run as it is said.
+    pub fn take_the_advice(&self, ran: &Ran) -> Ran {
+        let Some(at) = ran.stderr.find("ringstat recover ") else { ran.fail("no advice") };
+        let line = ran.stderr[at..].lines().next().unwrap();
+        let args: Vec<&str> = line.trim_end_matches('.').split_whitespace().skip(1).collect();
+        self.ringstat(&args).output()
+    }
+
+    /// Reads every output file that is there now, strictly; none may be a temporary one.
+    pub fn check_files(&self) {
+        check_all(self.dir.path());
     }
 
     /// Fails unless no run has left anything in the directories for rings.

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,6 +38,18 @@ impl Cmd {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Cmd {
         self.command.env(name, value);
         self
+    }
+
+    /// The same with `program ARGS` before it.
+    pub fn behind(self, program: &str, args: &[&str]) -> Cmd {
+        let mut command = Command::new(program);
+        command.args(args).arg(self.command.get_program()).args(self.command.get_args());
+        command.current_dir(self.command.get_current_dir().unwrap_or(Path::new(".")));
+        for (name, value) in self.command.get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        command.stdin(Stdio::null());
+        Cmd { command }
     }
 
     pub fn dir(mut self, dir: &Path) -> Cmd {
@@ -104,6 +117,14 @@ impl Live {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        let mut bytes = vec![0; 1 << 16];
+        // Its own place in the file stays where it is.
+        let count = self.stderr.read_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
     }
 
     /// Ends it as nothing can be prepared for.
