@@ -48,3 +48,26 @@ impl<'a> Names<'a> {
         found.filter(|found| found.source == source && found.first_seq <= self.seq)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_what_was_forgotten_is_read_again() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+        let copies = [Ring::open(&path).unwrap()];
+        let remembered = Remembered::default();
+        let names = Names::new(&copies, &remembered, Seq(6));
+        let first = names.get(0, 0).unwrap();
+        assert_eq!(first.name, b"sda");
+        for entry in 0..MAX_REMEMBERED as u32 + 5 {
+            let _ = names.get(0, entry);
+            assert!(remembered.0.borrow().len() <= MAX_REMEMBERED);
+        }
+        assert!(!remembered.0.borrow().contains_key(&0));
+        assert_eq!(names.get(0, 0), Some(first));
+        assert_eq!(names.get(1, 0), None, "of another source");
+    }
+}
