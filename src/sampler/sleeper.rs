@@ -48,6 +48,39 @@ struct Recorder<C> {
     notes: Vec<String>,
     /// There was no new segment when one was needed: until this record there is no other attempt.
     give_up_until: Seq,
+    cpu: CpuTime,
+}
+
+/// The thread's CPU time as it was last asked for: the kernel takes longer to tell it than a small
+/// source costs altogether.
+#[derive(Default)]
+struct CpuTime {
+    cpu_ns: u64,
+    asked_ns: Option<u64>,
+}
+
+/// How old a thread's CPU time in a record may be.
+const MAX_CPU_TIME_AGE_NS: u64 = 100_000_000;
+
+impl CpuTime {
+    #[inline]
+    fn at(&mut self, now_ns: u64, clock: &impl Clock) -> u64 {
+        let is_fresh = |asked_ns| now_ns.saturating_sub(asked_ns) < MAX_CPU_TIME_AGE_NS;
+        if !self.asked_ns.is_some_and(is_fresh) {
+            *self = CpuTime { cpu_ns: clock.thread_cpu_ns(), asked_ns: Some(now_ns) };
+        }
+        self.cpu_ns
+    }
+}
+
+/// When and why a sample is taken.
+#[derive(Clone, Copy)]
+struct Occasion {
+    /// `CLOCK_MONOTONIC`, now.
+    now_ns: u64,
+    due: Due,
+    missed: u64,
+    flags: u64,
 }
 
 /// Samples that are taken as they fit before a new segment is tried for again.
@@ -71,21 +104,23 @@ impl<C: Clock> Recorder<C> {
             seq: Seq(0),
             notes: Vec::new(),
             give_up_until: Seq(0),
+            cpu: CpuTime::default(),
         })
     }
 
-    /// Records one sample.
+    /// Records one sample; returns when its last read was over.
     #[inline]
-    fn record(&mut self, due: Due, missed: u64, flags: u64) {
+    fn record(&mut self, occasion: Occasion) -> u64 {
         let fit = if self.seq < self.give_up_until { Fit::WhatCan } else { Fit::All };
-        if let Err(retake) = self.try_record(due, missed, flags, fit) {
-            self.record_again(retake, due, missed, flags);
+        match self.try_record(occasion, fit) {
+            Ok(end_ns) => end_ns,
+            Err(retake) => self.record_again(retake, occasion),
         }
     }
 
     /// A text outgrew its buffer, or the host its segment.
     #[cold]
-    fn record_again(&mut self, first: Retake, due: Due, missed: u64, flags: u64) {
+    fn record_again(&mut self, first: Retake, occasion: Occasion) -> u64 {
         let mut retake = first;
         // Once for the buffer and twice for the segment: whatever needs more in one tick changes
         // faster than it can be read, and the sample then says what it lacks.
@@ -100,13 +135,15 @@ impl<C: Clock> Recorder<C> {
                 self.give_up_until = Seq(self.seq.0 + SAMPLES_BETWEEN_ATTEMPTS);
                 break;
             }
-            match self.try_record(due, missed, flags, Fit::All) {
-                Ok(()) => return,
+            let occasion = Occasion { now_ns: self.clock.monotonic_ns(), ..occasion };
+            match self.try_record(occasion, Fit::All) {
+                Ok(end_ns) => return end_ns,
                 Err(again) => retake = again,
             }
         }
+        let occasion = Occasion { now_ns: self.clock.monotonic_ns(), ..occasion };
         // Cannot fail: what does not fit is left out.
-        let _ = self.try_record(due, missed, flags, Fit::WhatCan);
+        self.try_record(occasion, Fit::WhatCan).unwrap_or(occasion.now_ns)
     }
 
     fn next_segment(&mut self) -> Result<(), SegmentError> {
@@ -116,15 +153,18 @@ impl<C: Clock> Recorder<C> {
     }
 
     #[inline]
-    fn try_record(&mut self, due: Due, missed: u64, flags: u64, fit: Fit) -> Result<(), Retake> {
+    fn try_record(&mut self, occasion: Occasion, fit: Fit) -> Result<u64, Retake> {
+        let Occasion { now_ns: begin_ns, due, missed, flags } = occasion;
         if fit == Fit::All && self.segments.is_spoiled() {
             return Err(Retake::InNewSegment);
         }
         let mut record = RecordWriter::new(self.draft.record(), self.taker.sources())
             .map_err(|_| Retake::InNewSegment)?;
-        let cpu_ns = self.clock.thread_cpu_ns();
         let wall_ns = self.clock.realtime_ns();
-        let begin_ns = self.clock.monotonic_ns();
+        let cpu_ns = match flags {
+            FLAG_AT_STOP => self.clock.thread_cpu_ns(),
+            _ => self.cpu.at(begin_ns, &self.clock),
+        };
         self.taker.take(&mut record, &self.ring, self.seq, fit)?;
         let end_ns = self.clock.monotonic_ns();
         let extra = if due.extra { FLAG_EXTRA } else { 0 };
@@ -144,7 +184,7 @@ impl<C: Clock> Recorder<C> {
             return Err(Retake::InNewSegment);
         }
         self.seq.0 += 1;
-        Ok(())
+        Ok(end_ns)
     }
 }
 
@@ -200,8 +240,10 @@ impl<C: Clock> Sleeper<C> {
         while self.recorder.clock.wait_until(self.ticks.next_deadline_ns()) == Wake::Deadline {
             self.tick();
         }
-        let due = self.ticks.at_stop(self.recorder.clock.monotonic_ns());
-        self.recorder.record(due, self.ticks.missed(), FLAG_AT_STOP);
+        let now_ns = self.recorder.clock.monotonic_ns();
+        let due = self.ticks.at_stop(now_ns);
+        let missed = self.ticks.missed();
+        self.recorder.record(Occasion { now_ns, due, missed, flags: FLAG_AT_STOP });
         self.control.set_progress(self.recorder.seq.0, self.ticks.missed());
         let (segments, mut notes) = self.recorder.segments.finish();
         notes.append(&mut self.recorder.notes);
@@ -210,9 +252,11 @@ impl<C: Clock> Sleeper<C> {
 
     #[inline]
     fn tick(&mut self) {
-        let due = self.ticks.due(self.recorder.clock.monotonic_ns());
-        self.recorder.record(due, self.ticks.missed(), 0);
-        self.ticks.sampled(self.recorder.clock.monotonic_ns());
+        let now_ns = self.recorder.clock.monotonic_ns();
+        let due = self.ticks.due(now_ns);
+        let missed = self.ticks.missed();
+        let end_ns = self.recorder.record(Occasion { now_ns, due, missed, flags: 0 });
+        self.ticks.sampled(end_ns);
         self.control.set_progress(self.recorder.seq.0, self.ticks.missed());
     }
 }
@@ -246,8 +290,9 @@ impl Probe {
     /// Takes one sample.
     #[inline]
     pub fn sample(&mut self) {
-        let due = self.ticks.due(self.recorder.clock.monotonic_ns());
-        self.recorder.record(due, 0, 0);
+        let now_ns = self.recorder.clock.monotonic_ns();
+        let due = self.ticks.due(now_ns);
+        self.recorder.record(Occasion { now_ns, due, missed: 0, flags: 0 });
     }
 
     /// Samples taken so far.

@@ -74,7 +74,7 @@ impl SampleTaker {
     pub fn new(sources: &[&'static SourceDef], procfs: &Path) -> Self {
         let mut text = Vec::new();
         let feeds = sources.iter().map(|def| {
-            let mut file = KeptFile::new(path_of(def, procfs));
+            let mut file = KeptFile::new(path_of(def, procfs), def.records);
             let probed = file.read_growing(&mut text).and_then(def.probe);
             Feed { def, file, parser: None, next_parser: probed.ok().map(Parser::from) }
         });

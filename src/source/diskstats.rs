@@ -6,11 +6,18 @@
 
 use super::scan::{skip_blanks, unsigned, word};
 use super::table::{Grammar, Instance, Table, survey};
+use super::text::Records;
 use super::{Probed, SourceDef};
 use crate::fault::{Fault, MAX_NAME_BYTES, Reason};
 use crate::schema::{Field, Kind, Shape};
 
-pub(super) static DISKSTATS: SourceDef = SourceDef { name: "diskstats", file: "diskstats", probe };
+pub(super) static DISKSTATS: SourceDef = SourceDef {
+    name: "diskstats",
+    file: "diskstats",
+    // A disk is one record with all its partitions (`diskstats_show`).
+    records: Records::Unbounded,
+    probe,
+};
 
 /// In the kernel's order, from the fourth column on.
 const COLUMNS: [&str; 17] = [

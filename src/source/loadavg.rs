@@ -3,13 +3,15 @@
 //! later kernel may append are recorded as `column_6` and so on.
 
 use super::scan::{hundredths, skip_blanks, unsigned};
+use super::text::Records;
 use super::{Names, Parsed, Probed, Source, SourceDef};
 use crate::fault::{Fault, Reason};
 use crate::record::Block;
 use crate::schema::{Field, Kind, Shape};
 use crate::sync::Ordering;
 
-pub(super) static LOADAVG: SourceDef = SourceDef { name: "loadavg", file: "loadavg", probe };
+pub(super) static LOADAVG: SourceDef =
+    SourceDef { name: "loadavg", file: "loadavg", records: Records::One, probe };
 
 /// Values in the file of today's kernels.
 const VALUES: usize = 6;

@@ -21,6 +21,7 @@ mod tests;
 use crate::fault::Fault;
 use crate::record::Block;
 use crate::schema::Shape;
+use text::Records;
 
 /// All sources, in the order in which records and output have them.
 pub static SOURCES: [&SourceDef; 5] =
@@ -32,6 +33,8 @@ pub struct SourceDef {
     pub name: &'static str,
     /// The file, relative to the `/proc` in use.
     pub file: &'static str,
+    /// How the kernel makes it.
+    pub records: Records,
     /// Learns the file's layout from its text. May allocate.
     pub probe: fn(&[u8]) -> Result<Probed, Fault>,
 }

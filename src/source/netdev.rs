@@ -7,11 +7,19 @@
 
 use super::scan::{lines, skip_blanks, word};
 use super::table::{Grammar, Instance, Table, survey};
+use super::text::Records;
 use super::{Probed, SourceDef};
 use crate::fault::{Fault, MAX_NAME_BYTES, Reason};
 use crate::schema::{Field, Kind, Shape};
 
-pub(super) static NETDEV: SourceDef = SourceDef { name: "netdev", file: "net/dev", probe };
+pub(super) static NETDEV: SourceDef = SourceDef {
+    name: "netdev",
+    file: "net/dev",
+    // A name of at most 15 bytes and 16 numbers of at most 20 digits, with a blank each
+    // (`dev_seq_printf_stats`); the two header lines are shorter.
+    records: Records::UpTo(512),
+    probe,
+};
 
 /// The header's word and the output's, where they differ.
 const RENAMED: [(&str, &str); 4] =

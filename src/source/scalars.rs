@@ -1,7 +1,7 @@
 //! Files of one named counter per line (`vmstat`, `meminfo`): the parser that their sources
 //! share. Every line's name is compared with the one that stood there when the file was probed.
 
-use super::scan::{lines, signed, skip_blanks, split_unended, unsigned};
+use super::scan::{lines, signed, skip_blanks, split_unended, strip_prefix, unsigned};
 use super::{Names, Parsed, Probed, Source};
 use crate::fault::{Fault, MAX_NAME_BYTES, Reason};
 use crate::record::Block;
@@ -122,14 +122,15 @@ impl Source for Scalars {
         for (line, cell) in self.lines.iter().zip(cells) {
             let (key, later_keys) = keys.split_at(usize::from(line.key_bytes));
             keys = later_keys;
-            let Some(number) = rest.strip_prefix(key).map(skip_blanks) else {
+            let Some(number) = strip_prefix(rest, key).map(skip_blanks) else {
                 return self.differs(text);
             };
             let scanned = if line.signed { signed(number) } else { unsigned(number) };
             let Ok((value, behind)) = scanned else { return self.differs(text) };
-            let end: &[u8] = if line.unit { b" kB\n" } else { b"\n" };
-            let Some(next) = behind.strip_prefix(end) else { return self.differs(text) };
-            rest = next;
+            rest = match (line.unit, behind) {
+                (false, [b'\n', next @ ..]) | (true, [b' ', b'k', b'B', b'\n', next @ ..]) => next,
+                _ => return self.differs(text),
+            };
             cell.store(value, Ordering::Relaxed);
         }
         if !rest.is_empty() {

@@ -3,32 +3,60 @@
 
 use crate::fault::Reason;
 
-/// Most decimal digits that always fit 64 bits.
-const SAFE_DIGITS: usize = 19;
+/// Digits, or blanks, that are looked at together.
+const CHUNK: usize = 8;
+/// Eight times one byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+/// What the digits before so many others count for.
+const TENS: [u64; CHUNK] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
 /// Reads an unsigned decimal number; returns it with what follows.
 ///
 /// # Errors
 /// [`Reason::NotANumber`] if `text` does not begin with a digit, [`Reason::NumberTooLarge`].
-#[inline]
+#[inline(always)]
 pub fn unsigned(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
-    let mut value = 0_u64;
-    let mut digits = 0;
-    while let Some(digit) = text.get(digits).map(|byte| byte.wrapping_sub(b'0'))
-        && digit < 10
-    {
-        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        digits += 1;
+    if let Some(chunk) = text.first_chunk::<CHUNK>() {
+        let (value, digits) = leading_digits(*chunk);
+        if (1..CHUNK).contains(&digits) {
+            return Ok((value, &text[digits..]));
+        }
     }
-    let (number, rest) = text.split_at(digits);
-    match digits {
-        0 => Err(Reason::NotANumber),
-        1..=SAFE_DIGITS => Ok((value, rest)),
-        _ => Ok((long_unsigned(number)?, rest)),
-    }
+    any_unsigned(text)
 }
 
-#[cold]
+/// The number that the first digits of `chunk` are, and how many there are; of none it is nonsense.
+#[inline(always)]
+fn leading_digits(chunk: [u8; CHUNK]) -> (u64, usize) {
+    let values = u64::from_le_bytes(chunk) ^ (EACH * u64::from(b'0'));
+    // The high bit of a byte tells that it is above 9. A carry only reaches bytes behind the first
+    // of those, which do not count.
+    let others = (values.wrapping_add(EACH * 0x76) | values) & (EACH * 0x80);
+    let digits = others.trailing_zeros() / 8;
+    // The digits at the high end, zeros before them: as if all eight were digits.
+    let values = values.wrapping_shl(64 - 8 * digits);
+    let pairs = values.wrapping_mul(10).wrapping_add(values >> 8) & 0x00FF_00FF_00FF_00FF;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_FFFF_0000_FFFF;
+    let value = fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xFFFF_FFFF;
+    (value, digits as usize)
+}
+
+/// Any number: also a long one, or where the text ends soon.
+#[inline(never)]
+fn any_unsigned(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
+    if let Some((high, behind)) = text.split_first_chunk::<CHUNK>()
+        && let Some(low) = behind.first_chunk::<CHUNK>()
+        && let (high, CHUNK) = leading_digits(*high)
+        && let (low, digits) = leading_digits(*low)
+        && let Some(tens) = TENS.get(digits)
+    {
+        return Ok((high * tens + if digits == 0 { 0 } else { low }, &behind[digits..]));
+    }
+    let digits = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (number, rest) = text.split_at(digits);
+    if number.is_empty() { Err(Reason::NotANumber) } else { Ok((long_unsigned(number)?, rest)) }
+}
+
 fn long_unsigned(digits: &[u8]) -> Result<u64, Reason> {
     digits.iter().try_fold(0_u64, |value, byte| {
         value
@@ -71,13 +99,43 @@ pub fn hundredths(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
 }
 
 /// Skips spaces and tabs.
-#[inline]
+#[inline(always)]
 pub fn skip_blanks(text: &[u8]) -> &[u8] {
+    let Some((chunk, _)) = text.split_first_chunk::<CHUNK>() else { return skip_any_blanks(text) };
+    let others = u64::from_le_bytes(*chunk) ^ (EACH * u64::from(b' '));
+    let spaces = (others.trailing_zeros() / 8) as usize;
+    match chunk.get(spaces) {
+        Some(byte) if *byte != b'\t' => &text[spaces..],
+        _ => skip_any_blanks(text),
+    }
+}
+
+#[inline(never)]
+fn skip_any_blanks(text: &[u8]) -> &[u8] {
     let mut rest = text;
     while let [b' ' | b'\t', after @ ..] = rest {
         rest = after;
     }
     rest
+}
+
+/// What follows `prefix`, if `text` begins with it. As `strip_prefix`, but without a call for
+/// prefixes of 8 to 32 bytes, which most names are.
+#[inline(always)]
+pub fn strip_prefix<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
+    let (head, rest) = text.split_at_checked(prefix.len())?;
+    let same = match prefix.len() {
+        8..=16 => ends_are_same::<8>(head, prefix),
+        17..=32 => ends_are_same::<16>(head, prefix),
+        _ => head == prefix,
+    };
+    same.then_some(rest)
+}
+
+/// Whether the first and the last `N` bytes are the same.
+#[inline(always)]
+fn ends_are_same<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+    one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
 }
 
 /// The bytes up to the next blank or the end, and what follows.

@@ -6,7 +6,7 @@
 //! told apart there, and nothing is attributed by position.
 
 use super::known::Known;
-use super::scan::{lines, signed, skip_blanks, split_unended, unsigned};
+use super::scan::{lines, signed, skip_blanks, split_unended, strip_prefix, unsigned};
 use super::{Names, Parsed, Source};
 use crate::fault::{Fault, Reason};
 use crate::record::{Block, RowHead};
@@ -109,7 +109,7 @@ impl<G: Grammar> Table<G> {
         for expected in &self.expected {
             let (prefix, later) = prefixes.split_at(expected.prefix_bytes as usize);
             prefixes = later;
-            let numbers = rest.strip_prefix(prefix)?;
+            let numbers = strip_prefix(rest, prefix)?;
             let (head, cells) = block.take(self.signed.len() + 1).ok()?.split_first()?;
             let (found, behind) = self.numbers(numbers, cells).ok()?;
             let columns = self.grammar.columns(found).ok()?;
@@ -130,12 +130,16 @@ impl<G: Grammar> Table<G> {
         let mut rest = text;
         for (found, (cell, is_signed)) in cells.iter().zip(&self.signed).enumerate() {
             rest = skip_blanks(rest);
-            if let [b'\n', ..] | [] = rest {
-                // Whatever a longer row left here must not be taken for this one's.
-                cells[found..].iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
-                return Ok((found, rest.get(1..).unwrap_or(rest)));
-            }
-            let (value, behind) = if *is_signed { signed(rest) } else { unsigned(rest) }?;
+            let scanned = if *is_signed { signed(rest) } else { unsigned(rest) };
+            let (value, behind) = match (scanned, rest) {
+                (Ok(scanned), _) => scanned,
+                (Err(_), [b'\n', ..] | []) => {
+                    // Whatever a longer row left here must not be taken for this one's.
+                    cells[found..].iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
+                    return Ok((found, rest.get(1..).unwrap_or(rest)));
+                }
+                (Err(reason), _) => return Err(reason),
+            };
             if !matches!(behind, [b' ' | b'\t' | b'\n', ..] | []) {
                 return Err(Reason::NotANumber);
             }

@@ -10,10 +10,48 @@ use std::path::{Path, PathBuf};
 /// Longest text that is read. The largest file of a host of 10,000 devices is a tenth of it.
 pub const MAX_TEXT_BYTES: usize = 16 << 20;
 
+/// The least that `seq_file` has room for at a time: a page, the smallest there is.
+const SEQ_BUFFER_BYTES: usize = 4096;
+
+/// How the kernel makes the text of a file, as far as it tells that a read was the last one.
+///
+/// `seq_file` writes whole records to a buffer of a page or more, until there is none left or the
+/// next one does not fit, and a read returns that (`fs/seq_file.c`, `seq_read_iter`). So the end
+/// is certain without another read, which costs about as much as parsing what it follows, where
+/// the next record would have fitted for sure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    /// All is one record (`single_open`); the buffer grows until it fits.
+    One,
+    /// None is longer than so many bytes, whatever the host.
+    UpTo(usize),
+    /// They may be of any length, as a disk with all its partitions.
+    Unbounded,
+}
+
+impl Records {
+    /// Whether nothing can follow what a read of `count` bytes has returned into more room.
+    #[inline]
+    fn are_over(self, count: usize) -> bool {
+        match self {
+            Records::One => true,
+            Records::UpTo(longest) => count + longest <= SEQ_BUFFER_BYTES,
+            Records::Unbounded => false,
+        }
+    }
+}
+
 /// One file of `/proc`.
 pub struct KeptFile {
     path: PathBuf,
-    file: Option<File>,
+    records: Records,
+    file: Option<Opened>,
+}
+
+struct Opened {
+    file: File,
+    /// `Unbounded` for a file that is not the kernel's own, such as one of lxcfs.
+    records: Records,
 }
 
 /// Why there is no text.
@@ -27,8 +65,8 @@ pub enum NoText {
 
 impl KeptFile {
     /// A file that is opened when it is first read, or as soon as that is possible.
-    pub fn new(path: PathBuf) -> Self {
-        KeptFile { path, file: None }
+    pub fn new(path: PathBuf, records: Records) -> Self {
+        KeptFile { path, records, file: None }
     }
 
     /// Its name.
@@ -39,21 +77,15 @@ impl KeptFile {
     /// Reads the file from its beginning to its end.
     ///
     /// `seq_file` returns about a page for each read, so a short read is not the end; only a read
-    /// of nothing is (`Documentation/filesystems/seq_file.rst`, `fs/seq_file.c`).
+    /// of nothing is (`Documentation/filesystems/seq_file.rst`), or what [`Records`] says.
     ///
     /// # Errors
     /// [`NoText`].
     #[inline]
     pub fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b [u8], NoText> {
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                // Does not wait for a pipe that somebody has put there.
-                let mut options = File::options();
-                options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-                let opened = options.open(&self.path);
-                self.file.insert(opened.map_err(|error| NoText::Fault(Fault::Open(errno(&error))))?)
-            }
+        let Opened { file, records } = match &self.file {
+            Some(opened) => opened,
+            None => self.file.insert(open(&self.path, self.records)?),
         };
         let mut filled = 0;
         loop {
@@ -61,9 +93,15 @@ impl KeptFile {
             if room.is_empty() {
                 return Err(NoText::BufferFull);
             }
+            let room_bytes = room.len();
             match file.read_at(room, filled as u64) {
                 Ok(0) => return Ok(&buffer[..filled]),
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    filled += count;
+                    if count < room_bytes && records.are_over(count) {
+                        return Ok(&buffer[..filled]);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Opened anew for the next sample: what is behind the name may be another.
@@ -94,6 +132,17 @@ impl KeptFile {
     }
 }
 
+#[cold]
+fn open(path: &Path, records: Records) -> Result<Opened, NoText> {
+    // Does not wait for a pipe that somebody has put there.
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+    let file = options.open(path).map_err(|error| NoText::Fault(Fault::Open(errno(&error))))?;
+    let of_kernel =
+        rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == rustix::fs::PROC_SUPER_MAGIC);
+    Ok(Opened { file, records: if of_kernel { records } else { Records::Unbounded } })
+}
+
 fn errno(error: &io::Error) -> u16 {
     error.raw_os_error().and_then(|errno| errno.try_into().ok()).unwrap_or(u16::MAX)
 }
@@ -106,7 +155,7 @@ mod tests {
     fn a_text_is_read_whole_and_again_from_its_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let mut file = KeptFile::new(path.clone());
+        let mut file = KeptFile::new(path.clone(), Records::One);
         let mut buffer = vec![0; 8];
         assert_eq!(file.read(&mut buffer), Err(NoText::Fault(Fault::Open(2))), "not there yet");
         std::fs::write(&path, "1234567").unwrap();
@@ -114,14 +163,14 @@ mod tests {
         std::fs::write(&path, "12345678").unwrap();
         assert_eq!(file.read(&mut buffer), Err(NoText::BufferFull));
         assert_eq!(file.read_growing(&mut buffer), Ok(&b"12345678"[..]));
-        let mut directory = KeptFile::new(dir.path().to_owned());
+        let mut directory = KeptFile::new(dir.path().to_owned(), Records::One);
         assert_eq!(directory.read(&mut buffer), Err(NoText::Fault(Fault::Read(21))));
     }
 
     #[test]
     fn the_kernels_files_take_more_than_one_read() {
         let mut buffer = Vec::new();
-        let mut file = KeptFile::new("/proc/kallsyms".into());
+        let mut file = KeptFile::new("/proc/kallsyms".into(), Records::Unbounded);
         let length = file.read_growing(&mut buffer).unwrap().len();
         assert!(length > 8192, "{length} bytes: more than one page is what this is about");
         assert_eq!(&buffer[length - 1..length], b"\n");

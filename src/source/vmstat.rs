@@ -4,10 +4,13 @@
 
 use super::SourceDef;
 use super::scalars::Grammar;
+use super::text::Records;
 
 pub(super) static VMSTAT: SourceDef = SourceDef {
     name: "vmstat",
     file: "vmstat",
+    // A name from the kernel's own table, and a number (`vmstat_show`).
+    records: Records::UpTo(128),
     probe: |text| Grammar { separator: b' ', kilobytes: false, is_counter }.probe(text),
 };
 
