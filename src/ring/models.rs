@@ -9,7 +9,7 @@
 //! is called stable must be one whole record, whatever its checksum says.
 
 use super::dictionary::{self, Entry};
-use super::header::{HEADER_CHECK, Header, MIN_INTERVAL_NS, description_check};
+use super::header::{Header, MAGIC_WORD, MIN_INTERVAL_NS, description_check};
 use super::layout::{ENTRY_WORDS, HEADER_BYTES, Layout, SLOT_HEAD_WORDS};
 use super::orderings::{Orderings, Point, Sound};
 use super::slot::{self, BUSY, COMMIT, SlotState, SlotWriter};
@@ -322,7 +322,7 @@ fn see_header<O: Orderings>() -> Seen {
         let memory = ring_words();
         let (shared, noted) = (std::sync::Arc::clone(&memory), noted.clone());
         let reader = thread::spawn(move || {
-            let is_there = shared[HEADER_CHECK].load(Ordering::Acquire) != 0;
+            let is_there = shared[MAGIC_WORD].load(Ordering::Acquire) != 0;
             if is_there {
                 let words = std::array::from_fn(|word| shared[word].load(Ordering::Relaxed));
                 assert_eq!(Header::from_words(&words), Ok(header()), "a published header is whole");

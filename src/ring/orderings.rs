@@ -20,7 +20,7 @@ pub(super) enum Point {
     EntryStore,
     /// Acquire: the check word's load, in `dictionary::copy`.
     EntryLoad,
-    /// Release: the store of the header's checksum, in `Segment::create`.
+    /// Release: the store of the header's magic, the last of all, in `Segment::create`.
     HeaderStore,
 }
 
