@@ -229,6 +229,7 @@ fn somebody_elses_file_does_not_pass_for_the_results() {
     let world = World::new();
     let dead = Dead::new(&world);
     let path = wanted_name(&world, &dead);
+    fs::set_permissions(world.results(), Permissions::from_mode(0o1777)).unwrap();
     // With the id in it, as ours would have.
     let text = format!("{{\"ringstat\": {{\"run_id\": \"{}\"}}}}", dead.id);
     fs::write(&path, &text).unwrap();

@@ -5,7 +5,10 @@ use super::patience::{PATIENCE, within, within_or};
 use crate::place::Place;
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, TryLockError};
-use std::io;
+use std::io::{
+    self,
+    ErrorKind::{DirectoryNotEmpty, NotADirectory},
+};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -221,8 +224,11 @@ fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
         result = result.and(gone(place.remove(name)));
     }
     result = result.and(gone(place.remove(manifest)));
-    let _ = fs::remove_dir(dir);
-    result
+    match fs::remove_dir(dir) {
+        // What is not ours stays, or the name leads elsewhere by now.
+        Err(error) if matches!(error.kind(), DirectoryNotEmpty | NotADirectory) => result,
+        removed => result.and(gone(removed)),
+    }
 }
 
 fn no_answer() -> io::Error {

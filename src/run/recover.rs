@@ -162,7 +162,9 @@ impl Store {
 /// Copies a ring that is being written, if that leaves most of the memory to others.
 fn copy_of_living(path: &Path) -> Result<Ring, DecodeError> {
     let refused = |source| DecodeError::Snapshot { path: path.to_owned(), source };
-    let bytes = Bytes(fs::metadata(path).map_err(refused)?.len());
+    // No more than the ring: somebody may have made the file longer.
+    let ring_bytes = Ring::open(path)?.header().layout.file_bytes();
+    let bytes = Bytes(fs::metadata(path).map_err(refused)?.len()).min(ring_bytes);
     check_memory(bytes).map_err(|NotEnoughMemory { need_mb, available_mb, .. }| {
         refused(io::Error::new(
             io::ErrorKind::OutOfMemory,

@@ -182,10 +182,7 @@ impl World {
 
     /// The command line that ringstat says will put things in order, run as it is said.
     pub fn take_the_advice(&self, ran: &Ran) -> Ran {
-        let Some(at) = ran.stderr.find("ringstat recover ") else { ran.fail("no advice") };
-        let line = ran.stderr[at..].lines().next().unwrap();
-        let args: Vec<&str> = line.trim_end_matches('.').split_whitespace().skip(1).collect();
-        self.ringstat(&args).output()
+        self.ringstat(&advice(ran)).output()
     }
 
     /// Reads every output file that is there now, strictly; none may be a temporary one.
@@ -224,6 +221,13 @@ fn check_all(dir: &Path) {
             name.starts_with(".ringstat-") || (name.starts_with("run.json") && name != "run.json");
         assert!(!is_temporary, "left behind: {}", path.display());
     }
+}
+
+/// The arguments of the `ringstat recover` that a program has advised.
+pub fn advice(ran: &Ran) -> Vec<&str> {
+    let Some(at) = ran.stderr.find("ringstat recover ") else { ran.fail("no advice") };
+    let line = ran.stderr[at..].lines().next().unwrap();
+    line.trim_end_matches('.').split_whitespace().skip(1).collect()
 }
 
 /// Reads a time series by the format's table.
