@@ -84,7 +84,7 @@ impl<'a> RecordWriter<'a> {
         let head = self.used;
         self.used += BLOCK_HEAD_WORDS;
         let end = self.words.len() - self.blocks_left * BLOCK_HEAD_WORDS;
-        Ok(Block { words: &self.words[..end], used: &mut self.used, head })
+        Ok(Block { words: &self.words[..end], used: &mut self.used, head, is_as_left: false })
     }
 
     /// Words written so far.
@@ -103,9 +103,30 @@ pub struct Block<'a, 'w> {
     words: &'a [AtomicU64],
     used: &'w mut usize,
     head: usize,
+    is_as_left: bool,
 }
 
 impl<'a> Block<'a, '_> {
+    /// Where the data begin, in words from the beginning of the record.
+    #[inline]
+    pub fn data_at(&self) -> usize {
+        self.head + BLOCK_HEAD_WORDS
+    }
+
+    /// Says where the same source's data were in the last record that was made in these words, if
+    /// nobody has stored to them since.
+    #[inline]
+    pub fn set_left_at(&mut self, data_at: Option<usize>) {
+        self.is_as_left = data_at == Some(self.data_at());
+    }
+
+    /// Whether the words to be [taken](Self::take) still have what the same source has stored with
+    /// its last text.
+    #[inline]
+    pub fn is_as_left(&self) -> bool {
+        self.is_as_left
+    }
+
     /// The next `count` words, to be stored by the caller.
     ///
     /// # Errors
@@ -120,12 +141,12 @@ impl<'a> Block<'a, '_> {
     /// Forgets the data taken so far: the block is empty again.
     #[inline]
     pub fn rewind(&mut self) {
-        *self.used = self.head + BLOCK_HEAD_WORDS;
+        *self.used = self.data_at();
     }
 
     /// Gives the last `count` taken words back.
     pub fn give_back(&mut self, count: usize) {
-        *self.used = (*self.used - count).max(self.head + BLOCK_HEAD_WORDS);
+        *self.used = (*self.used - count).max(self.data_at());
     }
 
     /// Ends the block: `count` fields or rows, and what was wrong, if anything.

@@ -34,7 +34,11 @@ fn check(def: &SourceDef, first: &[u8], second: &[u8], room: Room) {
     stands_in(&reader, &cold, first);
     assert_eq!(reader.read(first, LEFT_OVER[1]), cold, "read again");
 
+    assert_eq!(reader.read_on(first), cold, "nothing has changed");
+    let changed = reader.read_on(second);
     let warm = reader.read(second, LEFT_OVER[0]);
+    assert_eq!(changed, warm, "only what has changed is read, or all");
+    assert_eq!(reader.read_on(second), warm, "nothing has changed");
     stands_in(&reader, &warm, second);
     // A parser of the same layout that has never seen a line of either text.
     let mut fresh = Reader::new(def, first, room).expect("it was probed before");

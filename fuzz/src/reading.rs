@@ -53,6 +53,9 @@ pub struct Reader {
     source: Box<dyn Source>,
     names: Dictionary,
     room: Room,
+    /// The words of the last record, and where its data are if nothing was wrong with them.
+    words: Vec<AtomicU64>,
+    left_at: Option<usize>,
 }
 
 impl Reader {
@@ -63,7 +66,7 @@ impl Reader {
         let (name, path) = (def.name.to_owned(), format!("/proc/{}", def.file));
         let schema = Schema { sources: vec![SourceSchema { name, path, shape: Some(shape) }] };
         let names = Dictionary { room: room.names, entries: Vec::new() };
-        Some(Reader { schema, source, names, room })
+        Some(Reader { schema, source, names, room, words: Vec::new(), left_at: None })
     }
 
     /// A new segment begins, with room for all of `text`.
@@ -76,6 +79,7 @@ impl Reader {
         self.room = Room { names: lines, words: words + 2 };
         self.names = Dictionary { room: lines, entries: Vec::new() };
         self.source.begin_segment(lines);
+        self.left_at = None;
     }
 
     /// What its words mean.
@@ -88,10 +92,20 @@ impl Reader {
     /// # Panics
     /// If the record does not fit its schema, or a row its dictionary.
     pub fn read(&mut self, text: &[u8], left_over: u64) -> Reading {
-        let words: Vec<AtomicU64> =
-            (0..least_words(1) + self.room.words).map(|_| AtomicU64::new(left_over)).collect();
-        let mut record = RecordWriter::new(&words, 1).expect("room for the heads");
+        let room = least_words(1) + self.room.words;
+        self.words = (0..room).map(|_| AtomicU64::new(left_over)).collect();
+        self.left_at = None;
+        self.read_on(text)
+    }
+
+    /// Reads a text into the record of the last one, as the sampler does.
+    ///
+    /// # Panics
+    /// As [`read`](Self::read), which must have been first.
+    pub fn read_on(&mut self, text: &[u8]) -> Reading {
+        let mut record = RecordWriter::new(&self.words, 1).expect("room for the heads");
         let mut block = record.block().expect("the one block");
+        block.set_left_at(self.left_at);
         let parsed = self.source.parse(text, &mut block, &mut self.names);
         // As `sampler::take` does.
         let (count, fault) = match parsed {
@@ -106,10 +120,12 @@ impl Reader {
                 (0, None)
             }
         };
+        let is_sound = matches!(parsed, Parsed::Values { fault: None, .. });
+        self.left_at = is_sound.then_some(block.data_at());
         block.finish(count, fault);
         let used = record.used_words();
         let words: Vec<u64> =
-            words[..used].iter().map(|word| word.load(Ordering::Relaxed)).collect();
+            self.words[..used].iter().map(|word| word.load(Ordering::Relaxed)).collect();
         Reading { parsed, rows: self.rows(&words) }
     }
 

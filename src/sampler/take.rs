@@ -7,7 +7,7 @@ use crate::record::{BLOCK_HEAD_WORDS, Block, COMMON_WORDS, RecordWriter};
 use crate::ring::{MAX_SLOT_WORDS, RingWriter};
 use crate::schema::{Schema, Shape, SourceSchema};
 use crate::source::text::{KeptFile, MAX_TEXT_BYTES, NoText};
-use crate::source::{Names, Parsed, Probed, Source, SourceDef};
+use crate::source::{Names, Parsed, Probed, Source, SourceDef, with_spare_rows};
 use crate::units::{Seq, Words};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,8 @@ struct Feed {
     parser: Option<Parser>,
     /// What the next segment is to have instead.
     next_parser: Option<Parser>,
+    /// Where its data are in the words in which records are made, if nothing was wrong with them.
+    left_at: Option<usize>,
 }
 
 struct Parser {
@@ -76,7 +78,8 @@ impl SampleTaker {
         let feeds = sources.iter().map(|def| {
             let mut file = KeptFile::new(path_of(def, procfs), def.records);
             let probed = file.read_growing(&mut text).and_then(def.probe);
-            Feed { def, file, parser: None, next_parser: probed.ok().map(Parser::from) }
+            let next_parser = probed.ok().map(Parser::from);
+            Feed { def, file, parser: None, next_parser, left_at: None }
         });
         let feeds = feeds.collect();
         // At least twice the longest text, which has left its traces.
@@ -100,9 +103,7 @@ impl SampleTaker {
         let blocks = self.feeds.iter().map(|feed| {
             let data = feed.next().map_or(0, |parser| match &parser.shape {
                 Shape::Scalars { fields } => fields.len(),
-                shape @ Shape::Table { .. } => {
-                    (parser.rows + (parser.rows / 2).max(16)) * shape.row_words()
-                }
+                shape @ Shape::Table { .. } => with_spare_rows(parser.rows) * shape.row_words(),
             });
             (BLOCK_HEAD_WORDS + data) as u64
         });
@@ -130,13 +131,15 @@ impl SampleTaker {
         let entries = usize::try_from(entries).unwrap_or(usize::MAX);
         for feed in &mut self.feeds {
             feed.parser = feed.next_parser.take().or(feed.parser.take());
+            feed.left_at = None;
             if let Some(parser) = &mut feed.parser {
                 parser.source.begin_segment(entries);
             }
         }
     }
 
-    /// Takes one sample. With [`Fit::WhatCan`] it always succeeds.
+    /// Takes one sample. With [`Fit::WhatCan`] it always succeeds. All records of a segment are made
+    /// in the same words, and nobody else stores to them: what did not change is left as it is.
     ///
     /// # Errors
     /// [`Retake`].
@@ -152,7 +155,10 @@ impl SampleTaker {
         for (index, feed) in self.feeds.iter_mut().enumerate() {
             let Ok(mut block) = record.block() else { return Err(Retake::InNewSegment) };
             let mut names = Dictionary { ring, source: index as u32, seq };
+            block.set_left_at(feed.left_at);
             let written = feed.take(&mut self.text, &mut block, &mut names, fit);
+            let is_sound = written.fault.is_none() && written.retake.is_none();
+            feed.left_at = is_sound.then_some(block.data_at());
             block.finish(written.count, written.fault);
             retake = retake.max(written.retake);
         }

@@ -91,6 +91,7 @@ fn probe(text: &[u8]) -> Result<Probed, Fault> {
         }
     });
     let shape = Shape::Table { instance_key: "device_name".to_owned(), columns: columns.collect() };
-    let source = Box::new(Table::new(Diskstats, b"", survey.signed));
-    Ok(Probed { shape, rows: survey.rows, source })
+    let rows = survey.rows;
+    let source = Box::new(Table::new(Diskstats, b"", survey));
+    Ok(Probed { shape, rows, source })
 }

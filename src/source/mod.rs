@@ -9,6 +9,7 @@ mod known;
 mod loadavg;
 mod meminfo;
 mod netdev;
+mod previous;
 mod scalars;
 pub mod scan;
 mod table;
@@ -21,6 +22,7 @@ mod tests;
 use crate::fault::Fault;
 use crate::record::Block;
 use crate::schema::Shape;
+pub(crate) use table::with_spare_rows;
 use text::Records;
 
 /// All sources, in the order in which records and output have them.

@@ -83,8 +83,9 @@ fn probe(text: &[u8]) -> Result<Probed, Fault> {
     });
     let shape =
         Shape::Table { instance_key: "interface_name".to_owned(), columns: columns.collect() };
-    let source = Box::new(Table::new(grammar, &text[..header], survey.signed));
-    Ok(Probed { shape, rows: survey.rows, source })
+    let rows = survey.rows;
+    let source = Box::new(Table::new(grammar, &text[..header], survey));
+    Ok(Probed { shape, rows, source })
 }
 
 /// Length of the two header lines, and the columns that they name.

@@ -1,12 +1,13 @@
 //! Files of one named counter per line (`vmstat`, `meminfo`): the parser that their sources
 //! share. Every line's name is compared with the one that stood there when the file was probed.
 
+use super::previous::Previous;
 use super::scan::{lines, signed, skip_blanks, split_unended, strip_prefix, unsigned};
 use super::{Names, Parsed, Probed, Source};
 use crate::fault::{Fault, MAX_NAME_BYTES, Reason};
 use crate::record::Block;
 use crate::schema::{Field, Kind, Shape};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 use std::collections::HashSet;
 
 /// What stands between a name and its number, and behind the number.
@@ -29,10 +30,14 @@ struct Line {
 
 struct Scalars {
     grammar: Grammar,
-    /// All keys behind each other: what a sample touches lies together.
+    /// All keys behind each other.
     keys: Vec<u8>,
     lines: Vec<Line>,
+    previous: Previous,
 }
+
+/// Room for what stands behind a key: blanks, a number, a unit.
+const VALUE_ROOM_BYTES: usize = 40;
 
 /// A line taken apart.
 struct Parts<'t> {
@@ -60,7 +65,12 @@ impl Grammar {
 
     /// Learns the lines of a file.
     pub(super) fn probe(self, text: &[u8]) -> Result<Probed, Fault> {
-        let mut scalars = Scalars { grammar: self, keys: Vec::new(), lines: Vec::new() };
+        let mut scalars = Scalars {
+            grammar: self,
+            keys: Vec::new(),
+            lines: Vec::new(),
+            previous: Previous::default(),
+        };
         let mut fields = Vec::new();
         let mut seen = HashSet::new();
         let (whole, cut) = split_unended(text);
@@ -87,11 +97,33 @@ impl Grammar {
         if fields.is_empty() {
             return Err(Fault::at(Reason::Empty, 0));
         }
+        let lines = scalars.lines.len();
+        let room = scalars.keys.len() + lines * VALUE_ROOM_BYTES;
+        scalars.previous = Previous::with_room(room, lines);
         Ok(Probed { shape: Shape::Scalars { fields }, rows: 1, source: Box::new(scalars) })
     }
 }
 
 impl Scalars {
+    /// Reads every line, and remembers them.
+    #[cold]
+    fn parse_anew(&mut self, text: &[u8], cells: &[AtomicU64]) -> Parsed {
+        self.previous.forget();
+        let (mut rest, mut keys) = (text, &self.keys[..]);
+        for (line, cell) in self.lines.iter().zip(cells) {
+            let (key, later_keys) = keys.split_at(usize::from(line.key_bytes));
+            keys = later_keys;
+            let Some((value, behind)) = line.read(rest, key) else { return self.differs(text) };
+            cell.store(value, Ordering::Relaxed);
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            return self.differs(text);
+        }
+        lines(text).for_each(|line| self.previous.add(line));
+        Parsed::Values { count: self.lines.len(), fault: None }
+    }
+
     /// The lines are not as they were: is the text broken, or is its layout another?
     #[cold]
     fn differs(&self, text: &[u8]) -> Parsed {
@@ -111,6 +143,21 @@ impl Scalars {
     }
 }
 
+impl Line {
+    /// Reads a line whose key is known; returns its value and what follows the line.
+    #[inline]
+    fn read<'t>(&self, text: &'t [u8], key: &[u8]) -> Option<(u64, &'t [u8])> {
+        let number = strip_prefix(text, key).map(skip_blanks)?;
+        let (value, behind) = if self.signed { signed(number) } else { unsigned(number) }.ok()?;
+        match (self.unit, behind) {
+            (false, [b'\n', next @ ..]) | (true, [b' ', b'k', b'B', b'\n', next @ ..]) => {
+                Some((value, next))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Source for Scalars {
     #[inline]
     fn parse(&mut self, text: &[u8], block: &mut Block<'_, '_>, _: &mut dyn Names) -> Parsed {
@@ -118,24 +165,14 @@ impl Source for Scalars {
         let Ok(cells) = block.take(count) else {
             return Parsed::Outgrown { written: 0, lost: 1 };
         };
-        let (mut rest, mut keys) = (text, &self.keys[..]);
-        for (line, cell) in self.lines.iter().zip(cells) {
-            let (key, later_keys) = keys.split_at(usize::from(line.key_bytes));
-            keys = later_keys;
-            let Some(number) = strip_prefix(rest, key).map(skip_blanks) else {
-                return self.differs(text);
-            };
-            let scanned = if line.signed { signed(number) } else { unsigned(number) };
-            let Ok((value, behind)) = scanned else { return self.differs(text) };
-            rest = match (line.unit, behind) {
-                (false, [b'\n', next @ ..]) | (true, [b' ', b'k', b'B', b'\n', next @ ..]) => next,
-                _ => return self.differs(text),
-            };
-            cell.store(value, Ordering::Relaxed);
-        }
-        if !rest.is_empty() {
-            return self.differs(text);
-        }
-        Parsed::Values { count, fault: None }
+        let lines = &self.lines;
+        let is_same = block.is_as_left()
+            && self.previous.update(text, |index, old, new| {
+                let line = &lines[index];
+                let (value, behind) = line.read(new, old.get(..usize::from(line.key_bytes))?)?;
+                cells[index].store(value, Ordering::Relaxed);
+                Some(new.len() - behind.len())
+            });
+        if is_same { Parsed::Values { count, fault: None } } else { self.parse_anew(text, cells) }
     }
 }

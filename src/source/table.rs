@@ -1,11 +1,13 @@
 //! Files of one instance per line (`diskstats`, `net/dev`): the parser that their sources share.
 //!
-//! As long as the same instances stand on the same lines as before, a line is recognised by its
-//! first bytes, which the kernel formats alike every time. As soon as one line differs, the whole
-//! text is read anew, line by line, with every instance looked up: what came, went or moved is
-//! told apart there, and nothing is attributed by position.
+//! As long as the same instances stand on the same lines as before, only the lines that changed are
+//! read, and each is recognised by its first bytes, which the kernel formats alike every time. As
+//! soon as one of them has another beginning, the whole text is read anew, line by line, with every
+//! instance looked up: what came, went or moved is told apart there, and nothing is attributed by
+//! position.
 
 use super::known::Known;
+use super::previous::Previous;
 use super::scan::{lines, signed, skip_blanks, split_unended, strip_prefix, unsigned};
 use super::{Names, Parsed, Source};
 use crate::fault::{Fault, Reason};
@@ -30,25 +32,23 @@ pub(super) struct Instance<'t> {
     pub prefix_bytes: usize,
 }
 
-/// A line that stood in the previous text. Its prefix is in `Table::prefixes`.
-struct Expected {
-    prefix_bytes: u32,
-    entry: u32,
-}
-
 pub(super) struct Table<G> {
     grammar: G,
     /// The lines above the rows, as they were when the file was probed.
     header: Vec<u8>,
     /// For each column, whether a minus sign was seen in it.
     signed: Vec<bool>,
-    expected: Vec<Expected>,
-    prefixes: Vec<u8>,
+    /// The last text, if each of its lines became a row.
+    previous: Previous,
+    /// The bytes of each of its lines before the numbers.
+    prefix_bytes: Vec<u16>,
     known: Known,
     /// Texts that were read anew. What is found by its line was in the latest of them.
     pass: u64,
     /// Rows of the latest of them.
     listed: usize,
+    /// Rows that there were when the segment began.
+    rows: usize,
     changed: bool,
 }
 
@@ -86,71 +86,42 @@ pub(super) fn survey(grammar: &impl Grammar, body: &[u8], columns: usize) -> Sur
 }
 
 impl<G: Grammar> Table<G> {
-    pub(super) fn new(grammar: G, header: &[u8], signed: Vec<bool>) -> Self {
+    pub(super) fn new(grammar: G, header: &[u8], survey: Survey) -> Self {
+        let Survey { rows, signed } = survey;
         Table {
             grammar,
             header: header.to_vec(),
             signed,
-            expected: Vec::new(),
-            prefixes: Vec::new(),
+            previous: Previous::default(),
+            prefix_bytes: Vec::new(),
             known: Known::default(),
             // None is an instance that was never met.
             pass: 1,
             listed: 0,
+            rows,
             changed: false,
         }
     }
 
-    /// The hot path: every line is the one that was expected. `None` at the first that is not.
-    /// The last line must have its line feed.
+    /// The hot path: the lines are those of the last text, whose rows are in the block, and what
+    /// changed are numbers. `None` at the first of which that is not so. The last line must have its
+    /// line feed.
     #[inline]
-    fn parse_expected(&self, body: &[u8], block: &mut Block<'_, '_>) -> Option<usize> {
-        let (mut rest, mut prefixes) = (body, &self.prefixes[..]);
-        for expected in &self.expected {
-            let (prefix, later) = prefixes.split_at(expected.prefix_bytes as usize);
-            prefixes = later;
-            let numbers = strip_prefix(rest, prefix)?;
-            let (head, cells) = block.take(self.signed.len() + 1).ok()?.split_first()?;
-            let (found, behind) = self.numbers(numbers, cells).ok()?;
-            let columns = self.grammar.columns(found).ok()?;
-            let row = RowHead { entry: expected.entry, columns: columns as u32 };
-            head.store(row.to_word(), Ordering::Relaxed);
-            rest = behind;
-        }
-        rest.is_empty().then_some(self.expected.len())
-    }
-
-    /// Stores the numbers up to the end of the line; returns how many, and the next line.
-    #[inline]
-    fn numbers<'t>(
-        &self,
-        text: &'t [u8],
-        cells: &[AtomicU64],
-    ) -> Result<(usize, &'t [u8]), Reason> {
-        let mut rest = text;
-        for (found, (cell, is_signed)) in cells.iter().zip(&self.signed).enumerate() {
-            rest = skip_blanks(rest);
-            let scanned = if *is_signed { signed(rest) } else { unsigned(rest) };
-            let (value, behind) = match (scanned, rest) {
-                (Ok(scanned), _) => scanned,
-                (Err(_), [b'\n', ..] | []) => {
-                    // Whatever a longer row left here must not be taken for this one's.
-                    cells[found..].iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
-                    return Ok((found, rest.get(1..).unwrap_or(rest)));
-                }
-                (Err(reason), _) => return Err(reason),
-            };
-            if !matches!(behind, [b' ' | b'\t' | b'\n', ..] | []) {
-                return Err(Reason::NotANumber);
-            }
-            cell.store(value, Ordering::Relaxed);
-            rest = behind;
-        }
-        match skip_blanks(rest) {
-            [] => Ok((cells.len(), &[])),
-            [b'\n', next @ ..] => Ok((cells.len(), next)),
-            _ => Err(Reason::SurplusColumns),
-        }
+    fn parse_changed(&mut self, body: &[u8], block: &mut Block<'_, '_>) -> Option<usize> {
+        let rows = self.prefix_bytes.len();
+        let row_words = self.signed.len() + 1;
+        let cells = block.take(rows * row_words).ok()?;
+        let (grammar, signed, prefix_bytes) = (&self.grammar, &self.signed, &self.prefix_bytes);
+        let is_same = self.previous.update(body, |line, old, new| {
+            let prefix = old.get(..usize::from(*prefix_bytes.get(line)?))?;
+            let (head, cells) = cells[line * row_words..][..row_words].split_first()?;
+            let (found, behind) = numbers(signed, strip_prefix(new, prefix)?, cells).ok()?;
+            let columns = grammar.columns(found).ok()? as u32;
+            let row = RowHead::from_word(head.load(Ordering::Relaxed));
+            head.store(RowHead { columns, ..row }.to_word(), Ordering::Relaxed);
+            Some(new.len() - behind.len())
+        });
+        is_same.then_some(rows)
     }
 
     /// The cold path: looks up every instance and remembers the lines for the next text.
@@ -161,13 +132,22 @@ impl<G: Grammar> Table<G> {
         block: &mut Block<'_, '_>,
         names: &mut dyn Names,
     ) -> Parsed {
-        self.expected.clear();
-        self.prefixes.clear();
+        self.forget();
         self.pass += 1;
         let before = std::mem::take(&mut self.listed);
         let (parsed, stayed) = self.add_rows(body, block, names, false);
+        let is_whole = matches!(parsed, Parsed::Values { fault: None, .. });
+        if !is_whole || self.previous.text() != body {
+            self.forget();
+        }
         self.changed = stayed != before || stayed != self.listed;
         parsed
+    }
+
+    /// There are no rows that could be where they were.
+    fn forget(&mut self) {
+        self.previous.forget();
+        self.prefix_bytes.clear();
     }
 
     /// Adds the rows that this pass has not met yet; returns how many of them the pass before had.
@@ -219,9 +199,9 @@ impl<G: Grammar> Table<G> {
             Ok(instance) => instance,
             Err(reason) => return Row::Bad(reason),
         };
-        let (prefix, numbers) = line.split_at(instance.prefix_bytes);
+        let text = &line[instance.prefix_bytes..];
         let Ok(cells) = block.take(self.signed.len() + 1) else { return Row::NoRoom };
-        let columns = match self.numbers(numbers, &cells[1..]) {
+        let columns = match numbers(&self.signed, text, &cells[1..]) {
             Ok((found, _)) => self.grammar.columns(found),
             Err(reason) => Err(reason),
         };
@@ -229,7 +209,7 @@ impl<G: Grammar> Table<G> {
             Ok(columns) => columns,
             Err(reason) => {
                 block.give_back(cells.len());
-                return if self.fits_another_layout(numbers) {
+                return if self.fits_another_layout(text) {
                     Row::Relayout
                 } else {
                     Row::Bad(reason)
@@ -258,14 +238,10 @@ impl<G: Grammar> Table<G> {
         known.pass = self.pass;
         let row = RowHead { entry: known.entry, columns: columns as u32 };
         cells[0].store(row.to_word(), Ordering::Relaxed);
-        // Below their capacities, so that nothing allocates; a line that is not remembered is
-        // looked up again the next time.
-        if self.expected.len() < self.expected.capacity()
-            && self.prefixes.capacity() - self.prefixes.len() >= prefix.len()
-        {
-            let prefix_bytes = prefix.len() as u32;
-            self.expected.push(Expected { prefix_bytes, entry: known.entry });
-            self.prefixes.extend_from_slice(prefix);
+        if !again && self.prefix_bytes.len() < self.prefix_bytes.capacity() {
+            // Bounded by the names' length and what is before them.
+            self.prefix_bytes.push(u16::try_from(instance.prefix_bytes).unwrap_or(u16::MAX));
+            self.previous.add(line);
         }
         Row::Written { stayed }
     }
@@ -273,8 +249,8 @@ impl<G: Grammar> Table<G> {
     /// Whether numbers that do not fit this layout are sound all the same: more of them than
     /// there were, or a minus sign where none was. Not one that is too large for a signed column:
     /// while another row has a minus sign there, no layout holds both.
-    fn fits_another_layout(&self, numbers: &[u8]) -> bool {
-        let mut rest = skip_blanks(numbers);
+    fn fits_another_layout(&self, text: &[u8]) -> bool {
+        let mut rest = skip_blanks(text);
         let mut found = 0;
         let mut differs = false;
         while !rest.is_empty() {
@@ -293,6 +269,44 @@ impl<G: Grammar> Table<G> {
     }
 }
 
+/// Stores the numbers up to the end of the line; returns how many, and the next line.
+#[inline]
+fn numbers<'t>(
+    is_signed: &[bool],
+    text: &'t [u8],
+    cells: &[AtomicU64],
+) -> Result<(usize, &'t [u8]), Reason> {
+    let mut rest = text;
+    for (found, (cell, is_signed)) in cells.iter().zip(is_signed).enumerate() {
+        rest = skip_blanks(rest);
+        let scanned = if *is_signed { signed(rest) } else { unsigned(rest) };
+        let (value, behind) = match (scanned, rest) {
+            (Ok(scanned), _) => scanned,
+            (Err(_), [b'\n', ..] | []) => {
+                // Whatever a longer row left here must not be taken for this one's.
+                cells[found..].iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
+                return Ok((found, rest.get(1..).unwrap_or(rest)));
+            }
+            (Err(reason), _) => return Err(reason),
+        };
+        if !matches!(behind, [b' ' | b'\t' | b'\n', ..] | []) {
+            return Err(Reason::NotANumber);
+        }
+        cell.store(value, Ordering::Relaxed);
+        rest = behind;
+    }
+    match skip_blanks(rest) {
+        [] => Ok((cells.len(), &[])),
+        [b'\n', next @ ..] => Ok((cells.len(), next)),
+        _ => Err(Reason::SurplusColumns),
+    }
+}
+
+/// Rows that a segment has room for which begins with `rows`.
+pub(crate) fn with_spare_rows(rows: usize) -> usize {
+    rows + (rows / 2).max(16)
+}
+
 /// What became of one line.
 enum Row {
     Written {
@@ -307,6 +321,8 @@ enum Row {
 
 /// Room for the beginning of a line, on average.
 const PREFIX_ROOM_BYTES: usize = 48;
+/// Room for a number, on average; those that the kernel prints have up to 21 bytes with their blank.
+const COLUMN_ROOM_BYTES: usize = 12;
 
 impl<G: Grammar> Source for Table<G> {
     #[inline]
@@ -314,8 +330,9 @@ impl<G: Grammar> Source for Table<G> {
         let Some(body) = text.strip_prefix(&self.header[..]) else {
             return Parsed::Relayout;
         };
-        if matches!(body, [.., b'\n'] | [])
-            && let Some(count) = self.parse_expected(body, block)
+        if block.is_as_left()
+            && matches!(body, [.., b'\n'])
+            && let Some(count) = self.parse_changed(body, block)
         {
             self.changed = false;
             return Parsed::Values { count, fault: None };
@@ -334,6 +351,7 @@ impl<G: Grammar> Source for Table<G> {
         block: &mut Block<'_, '_>,
         names: &mut dyn Names,
     ) -> Parsed {
+        self.forget();
         match text.strip_prefix(&self.header[..]) {
             Some(body) => self.add_rows(body, block, names, true).0,
             None => Parsed::Relayout,
@@ -341,9 +359,11 @@ impl<G: Grammar> Source for Table<G> {
     }
 
     fn begin_segment(&mut self, entries: usize) {
-        self.listed = 0;
+        self.rows = self.rows.max(std::mem::take(&mut self.listed));
         self.known.reset(entries);
-        self.expected = Vec::with_capacity(entries);
-        self.prefixes = Vec::with_capacity(entries * PREFIX_ROOM_BYTES);
+        let line_bytes = PREFIX_ROOM_BYTES + self.signed.len() * COLUMN_ROOM_BYTES;
+        let lines = with_spare_rows(self.rows);
+        self.previous = Previous::with_room(lines * line_bytes, lines);
+        self.prefix_bytes = Vec::with_capacity(lines);
     }
 }

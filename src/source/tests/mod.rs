@@ -74,6 +74,9 @@ struct Lab {
     probes: usize,
     /// Entries of the dictionary that the rows of the last text had.
     entries: Vec<u32>,
+    /// The words that all records are made in, and where the data were in the last of them.
+    words: Vec<AtomicU64>,
+    left_at: Option<usize>,
 }
 
 impl Lab {
@@ -99,15 +102,19 @@ impl Lab {
             room,
             probes: 1,
             entries: Vec::new(),
+            words: (0..least_words(1) + room).map(|_| AtomicU64::new(POISON)).collect(),
+            left_at: None,
         })
     }
 
     /// What the layout at hand makes of `text`, and the values that a reader of the record sees.
     fn parse(&mut self, text: impl AsRef<[u8]>) -> (Parsed, Vec<Row>) {
-        let words: Vec<AtomicU64> =
-            (0..least_words(1) + self.room).map(|_| AtomicU64::new(POISON)).collect();
-        let mut record = RecordWriter::new(&words, 1).unwrap();
+        if self.left_at.is_none() {
+            self.words.iter().for_each(|word| word.store(POISON, Ordering::Relaxed));
+        }
+        let mut record = RecordWriter::new(&self.words, 1).unwrap();
         let mut block = record.block().unwrap();
+        block.set_left_at(self.left_at);
         let parsed = self.source.parse(text.as_ref(), &mut block, &mut self.names);
         let (count, fault) = match parsed {
             Parsed::Values { count, fault } => (count, fault),
@@ -117,9 +124,13 @@ impl Lab {
         if count == 0 {
             block.rewind();
         }
+        let is_sound = matches!(parsed, Parsed::Values { fault: None, .. });
+        self.left_at = is_sound.then_some(block.data_at());
         block.finish(count, fault);
-        let words: Vec<u64> =
-            words[..record.used_words()].iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        let words: Vec<u64> = self.words[..record.used_words()]
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed))
+            .collect();
         let rows = self.decode(&words);
         (parsed, rows)
     }
