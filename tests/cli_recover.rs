@@ -5,9 +5,10 @@
 mod common;
 
 use common::json::{self, Value};
-use common::{Files, Live, Tmpfs, World, entries, format, with_own_mounts};
+use common::{Files, Live, Tmpfs, World, entries, format, hands, with_own_mounts};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A recording that goes on until it is killed, in small slots.
@@ -285,9 +286,68 @@ fn a_run_that_was_killed_before_its_first_sample_owes_nothing() {
     for dir in [&dir, &world.run_dir(&world.mirrors())] {
         fs::write(dir.join("00000.ring"), vec![0; 100_000]).unwrap();
     }
-    world.looking(&["recover", &id]).succeeds().says(&["nothing left to write"]);
+    let ran = world.looking(&["recover", &id]).succeeds();
+    ran.says(&["nothing left to write", "00000.ring was empty", "somebody has emptied the file"]);
     assert_eq!(entries(&world.results()), [""; 0]);
     world.assert_no_rings();
+}
+
+/// A run without a mirror that was killed with some samples in each of so many segments, and each
+/// of its rings.
+fn killed_without_mirror(world: &World, segments: usize) -> (String, Vec<PathBuf>) {
+    let procfs = world.own_proc();
+    let options = ["--interval", "5ms", "--max-samples", "4000", "--no-mirror", "--procfs"];
+    let live = world.record(&options).arg(procfs).start();
+    let dir = world.run_dir(&world.rings());
+    let rings: Vec<PathBuf> = (0..segments).map(|nth| dir.join(format!("{nth:05}.ring"))).collect();
+    for (nth, ring) in rings.iter().enumerate() {
+        if nth > 0 {
+            // Another name in the place of one: another layout.
+            let meminfo = world.path("proc/meminfo");
+            let text = fs::read_to_string(&meminfo).unwrap();
+            let name = text.split(':').next().unwrap();
+            let changed = text.replacen(name, &format!("Mem{nth}"), 1);
+            fs::write(world.path("new"), changed).unwrap();
+            fs::rename(world.path("new"), &meminfo).unwrap();
+        }
+        world.wait_for_samples(ring, 10);
+    }
+    live.kill();
+    (dir.file_name().unwrap().to_str().unwrap().to_owned(), rings)
+}
+
+#[test]
+fn a_ring_that_has_lost_its_first_bytes_is_not_one_that_was_never_begun() {
+    // The magic alone, the header, header and description: what is behind them may still be read by
+    // somebody who knows how.
+    for zeroed in [8, 256, 4096, 8192] {
+        let world = World::new();
+        let (id, rings) = killed_without_mirror(&world, 1);
+        hands::writable(&rings[0]).write_all_at(&vec![0; zeroed], 0).unwrap();
+        let before = fs::read(&rings[0]).unwrap();
+        let ran = world.looking(&["recover", &id]).ends_with(1);
+        ran.says(&["cannot recover run", "00000.ring", "has no header", "its rings stay in"]);
+        assert!(fs::read(&rings[0]).unwrap() == before, "{zeroed}: touched");
+        assert_eq!(entries(&world.results()), [""; 0]);
+    }
+}
+
+#[test]
+fn neither_is_one_of_several() {
+    // Emptied, too, the first of them must have been a ring: another one follows it.
+    for (zeroed, length) in [(8, None), (4096, None), (0, Some(0))] {
+        let world = World::new();
+        let (id, rings) = killed_without_mirror(&world, 2);
+        let file = hands::writable(&rings[0]);
+        file.write_all_at(&vec![0; zeroed], 0).unwrap();
+        length.map(|length| file.set_len(length).unwrap());
+        let ran = world.looking(&["recover", &id]).ends_with(1);
+        ran.says(&["recovered run", "samples are missing", "00000.ring"]);
+        assert!(rings.iter().all(|ring| ring.exists()), "{zeroed}: removed");
+        let files = world.files();
+        assert!(files.samples().len() >= 10);
+        assert!(files.samples()[0]["meminfo"].has("Mem1"), "those of the second ring");
+    }
 }
 
 #[test]

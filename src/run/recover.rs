@@ -9,7 +9,7 @@ use super::trust::{are_of_one_user, distrust};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, Format, snapshot};
 use crate::description::Description;
-use crate::ring::{BadHeader, Ring, RingError};
+use crate::ring::{self, BadHeader, Ring, RingError};
 use crate::sampler::{NotEnoughMemory, check_memory};
 use crate::units::Bytes;
 use chrono::{DateTime, Local};
@@ -296,7 +296,7 @@ impl FoundRun {
             }
         }
         // One that was damaged says more than one that was never begun.
-        refused.sort_by_key(|(_, error)| !is_unfinished(error));
+        refused.sort_by_cached_key(|(path, error)| !self.is_unbegun(path, error));
         (rings, refused)
     }
 
@@ -321,6 +321,25 @@ impl FoundRun {
         is_ring && self.rings.iter().any(|other| other.file_name() > path.file_name())
     }
 
+    /// Whether a ring that cannot be opened has never held a sample, since its recorder was killed
+    /// before it had begun it. Anything else that keeps a ring from being read is no reason to
+    /// remove it; and one that another segment follows had been begun.
+    fn is_unbegun(&self, path: &Path, error: &DecodeError) -> bool {
+        let DecodeError::Ring(RingError::Header { source: BadHeader::Zero, .. }) = error else {
+            return false;
+        };
+        let is_followed = self.rings.iter().any(|other| other.file_name() > path.file_name());
+        let is_blank = || ring::is_blank(&ring::open(path).ok()?).ok();
+        !is_followed && is_blank().unwrap_or(false)
+    }
+
+    /// The rings in which there is nothing: not even what they would have been.
+    pub fn empty_rings(&self) -> Vec<PathBuf> {
+        let (_, refused) = self.open_each();
+        let empty = refused.into_iter().filter(|(path, error)| self.is_unbegun(path, error));
+        empty.map(|(path, _)| path).collect()
+    }
+
     /// A sentence for each ring that cannot be read and of which there is no other copy.
     pub fn unreadable_rings(&self) -> Vec<String> {
         let (rings, refused) = self.open_each();
@@ -329,7 +348,9 @@ impl FoundRun {
         refused
             .into_iter()
             // One that cannot even be opened may have more than its copy.
-            .filter(|(path, error)| is_closed(error) || !(is_unfinished(error) || has_copy(path)))
+            .filter(|(path, error)| {
+                is_closed(error) || !(self.is_unbegun(path, error) || has_copy(path))
+            })
             .map(|(_, error)| format!("samples are missing: {error}"))
             .collect()
     }
@@ -401,11 +422,12 @@ impl FoundRun {
         let decoder = if self.rings.is_empty() {
             None
         } else {
-            match self.decoder() {
-                Ok(decoder) => Some(decoder),
+            let (rings, mut refused) = self.open_each();
+            match (rings.is_empty(), refused.pop()) {
                 // Killed before its first sample: there is nothing to owe.
-                Err(error) if is_unfinished(&error) => None,
-                Err(error) => return Err(error.into()),
+                (true, Some((path, error))) if self.is_unbegun(&path, &error) => None,
+                (true, Some((_, error))) => return Err(error.into()),
+                _ => Some(Decoder::new(rings)?),
             }
         };
         let lost = self.unreadable_rings();
@@ -549,15 +571,4 @@ fn is_unused(dir: &Path) -> bool {
 /// Whether a living process has this run directory.
 fn is_living(dir: impl AsRef<Path>) -> bool {
     matches!(RunDir::take(dir.as_ref()), Ok(Taken::Living))
-}
-
-/// A ring whose recorder did not get to write its header: it has never held a sample. Anything
-/// else that keeps a ring from being read is no reason to remove it.
-fn is_unfinished(error: &DecodeError) -> bool {
-    let DecodeError::Ring(error) = error else { return false };
-    match error {
-        RingError::Short { found, .. } => *found == 0,
-        RingError::Header { source, .. } => *source == BadHeader::Zero,
-        RingError::Io { .. } | RingError::Description { .. } => false,
-    }
 }
