@@ -9,6 +9,7 @@ use super::earlier::{contains, has_all_of};
 use super::manifest::{DATETIME, Manifest};
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{DecodeError, Decoder, Format, Written};
+use crate::place::create_dirs;
 use chrono::{Duration, NaiveDateTime};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -95,7 +96,7 @@ impl Order<'_> {
     /// [`FinishError`]: then no file is there under its final name, unless it is complete.
     pub fn carry_out(mut self) -> Result<FinalFiles, FinishError> {
         let dir = self.manifest.results_dir.clone();
-        fs::create_dir_all(&dir).map_err(failed(&dir))?;
+        create_dirs(&dir).map_err(failed(&dir))?;
         // Not for `decode`: those of a run that lives are in use.
         if self.save {
             remove_leftovers(self.manifest);
