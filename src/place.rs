@@ -115,6 +115,37 @@ impl Place {
     }
 }
 
+/// Makes a directory and those above it that are missing, with the permissions that the umask
+/// leaves, so that a power cut leaves their names too.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn create_dirs(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().unwrap_or(Path::new(""));
+    create_dirs(above)?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made.and_then(|()| sync_names(above)),
+    }
+}
+
+/// Makes the names in a directory durable. Where it cannot be opened for that, or its file system has
+/// no such thing, they are as durable as they can be.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn sync_names(dir: &Path) -> io::Result<()> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let Ok(dir) = File::open(dir) else { return Ok(()) };
+    match dir.sync_all() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) => Ok(()),
+        synced => synced,
+    }
+}
+
 /// Removes the file at `path`, whose directory is no link either.
 ///
 /// # Errors
@@ -129,6 +160,22 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn missing_directories_are_made_and_what_is_there_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        create_dirs(&deep).unwrap();
+        create_dirs(&deep).unwrap();
+        assert!(deep.is_dir());
+        symlink(dir.path().join("a"), dir.path().join("link")).unwrap();
+        create_dirs(&dir.path().join("link/d")).unwrap();
+        assert!(dir.path().join("a/d").is_dir());
+        fs::write(dir.path().join("file"), "").unwrap();
+        let error = create_dirs(&dir.path().join("file")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(create_dirs(&dir.path().join("file/x")).is_err());
+    }
 
     #[test]
     fn no_link_is_followed() {

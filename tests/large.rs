@@ -5,9 +5,10 @@
 mod common;
 
 use common::json::{self, Value};
-use common::memory::{Memory, peak_kb};
-use common::{World, fixed_proc, format, rings, rounds};
+use common::memory::{Memory, held, peak_kb};
+use common::{World, fixed_proc, format, rings, rounds, wait_until};
 use rings::{Plan, common as common_words, row_head};
+use ringstat::ring::Ring;
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::fs;
@@ -58,11 +59,18 @@ fn end_of(tail: &str) -> (Value, Value) {
 fn assert_fixed(what: &str, before: Memory, after: Memory, ring: &Path) {
     let ring_kb = fs::metadata(ring).unwrap().len() / 1024;
     println!(
-        "{what}: recorder's own memory {} kB, then {} kB; data {} kB, then {} kB; resident at its \
-         highest {} kB with a ring of {ring_kb} kB",
-        before.anonymous_kb, after.anonymous_kb, before.data_kb, after.data_kb, after.highest_kb
+        "{what}: recorder's own memory {} kB, then {} kB; data {} kB, then {} kB; mapped in all {} kB, \
+         then {} kB; resident at its highest {} kB with a ring of {ring_kb} kB",
+        before.anonymous_kb,
+        after.anonymous_kb,
+        before.data_kb,
+        after.data_kb,
+        before.size_kb,
+        after.size_kb,
+        after.highest_kb
     );
     assert_eq!(after.data_kb, before.data_kb, "it has asked for more");
+    assert_eq!(after.size_kb, before.size_kb, "it has mapped more");
     // Pages of stacks and of the allocator that are touched late.
     assert!(after.anonymous_kb <= before.anonymous_kb + 512, "{before:?} {after:?}");
 }
@@ -75,19 +83,61 @@ fn a_run_that_laps_its_ring_a_hundred_times_keeps_the_newest_and_its_memory() {
     let ring = world.run_dir(&world.rings()).join("00000.ring");
     world.wait_for_samples(&ring, 30);
     let before = Memory::of(live.pid());
-    let laps = rounds(100, 2000);
-    world.wait_for_samples(&ring, laps * 11);
-    assert_fixed(&format!("{laps} laps"), before, Memory::of(live.pid()), &ring);
+    // With a mirror it has more slots than samples to keep.
+    let slots = Ring::open(&ring).unwrap().header().layout.slots;
+    let laps = rounds(101, 2001);
+    world.wait_for_samples(&ring, laps * slots);
+    let what = format!("{laps} laps of {slots} slots");
+    assert_fixed(&what, before, Memory::of(live.pid()), &ring);
     live.signal(Signal::INT);
     live.end().has_status(0);
     let files = world.files();
     let summary = files.summary();
     assert_eq!(files.samples().len(), 10);
-    assert!(summary["samples_taken"].int() >= laps * 11);
+    assert!(summary["samples_taken"].int() >= laps * slots);
     assert_eq!(summary["samples_overwritten"].int(), summary["samples_taken"].int() - 10);
     assert_eq!((summary["samples_lost"].int(), summary["slots_torn"].int()), (0, 0));
     assert_eq!(summary["segments"].int(), 1);
     format::ticks_add_up(summary, files.samples()).unwrap();
+}
+
+#[test]
+fn a_run_whose_layout_changes_again_and_again_holds_on_to_no_old_segment() {
+    let world = World::new();
+    let procfs = world.own_proc();
+    let options = ["--interval", "2ms", "--max-samples", "10", "--sync-interval", "20ms"];
+    let live = world.record(&[&options[..], &["--procfs"]].concat()).arg(procfs).start();
+    let dir = world.run_dir(&world.rings());
+    let text = fs::read_to_string(world.path("proc/meminfo")).unwrap();
+    let changes = rounds(100, 1000);
+    let mut files_early = 0;
+    for change in 0..=changes {
+        let ring = dir.join(format!("{change:05}.ring"));
+        wait_until("the next segment", || ring.exists().then_some(()));
+        world.wait_for_samples(&ring, 1);
+        if change == 10 {
+            files_early = held(live.pid()).2;
+        }
+        // A counter that there was not before.
+        let changed = format!("{text}Counter{change}: 1 kB\n");
+        fs::write(world.path("new"), changed).unwrap();
+        fs::rename(world.path("new"), world.path("proc/meminfo")).unwrap();
+    }
+    let mut last = (0, 0, 0);
+    wait_until("old segments to be let go of", || {
+        last = held(live.pid());
+        let (mapped, open, files) = last;
+        // What is kept of the last ten samples may have a segment each.
+        (mapped <= 1 && open <= 2 && files <= files_early + 20).then_some(())
+    });
+    let (mapped, open, files) = last;
+    println!(
+        "{changes} changes: {mapped} maps and {open} descriptors of removed segments, {files} \
+         descriptors in all, {files_early} after ten changes"
+    );
+    live.signal(Signal::INT);
+    live.end().has_status(0);
+    assert!(world.files().summary()["segments"].int() > 0);
 }
 
 #[test]

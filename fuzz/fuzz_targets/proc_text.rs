@@ -48,21 +48,24 @@ fn check(def: &SourceDef, first: &[u8], second: &[u8], room: Room) {
     }
     assert_eq!(fresh.read(second, LEFT_OVER[0]), anew, "read again");
     assert_eq!(reader.read(first, LEFT_OVER[1]), cold, "what was read between must not matter");
+    let mut has_other_layout = warm.parsed == Parsed::Relayout;
     if let Parsed::Outgrown { written, lost } = warm.parsed {
         reader.grow(second);
         let grown = reader.read(second, LEFT_OVER[0]);
         stands_in(&reader, &grown, second);
-        let Parsed::Values { count, .. } = grown.parsed else {
-            panic!("{:?} in room enough, {:?} before", grown.parsed, warm.parsed);
-        };
-        // Scalars are written all or not at all; a row may stand there twice.
-        let is_table = matches!(reader.shape(), Shape::Table { .. });
-        let rows = written + 1..=written + lost;
-        assert!(!is_table || rows.contains(&count), "{count} of {written} + {lost} rows");
+        match grown.parsed {
+            Parsed::Values { count, .. } => {
+                // Scalars are written all or not at all; a row may stand there twice.
+                let is_table = matches!(reader.shape(), Shape::Table { .. });
+                let rows = written + 1..=written + lost;
+                assert!(!is_table || rows.contains(&count), "{count} of {written} + {lost} rows");
+            }
+            // The row that says so had no room before. Either makes the sampler begin a segment.
+            Parsed::Relayout => has_other_layout = true,
+            other => panic!("{other:?} in room enough, {:?} before", warm.parsed),
+        }
     }
-    if warm.parsed == Parsed::Relayout
-        && let Some(mut other) = Reader::new(def, second, room)
-    {
+    if has_other_layout && let Some(mut other) = Reader::new(def, second, room) {
         assert_ne!(other.read(second, LEFT_OVER[0]).parsed, Parsed::Relayout, "would never end");
     }
 }

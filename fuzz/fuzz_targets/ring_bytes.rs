@@ -48,7 +48,8 @@ fn look_at(ring: &Ring) -> bool {
     assert_eq!(scan.valid + scan.empty + scan.busy + scan.torn, slots);
     assert_eq!(scan.newest.is_some(), scan.valid > 0);
     assert!(scan.oldest <= scan.newest);
-    let description: Option<Description> = serde_json::from_slice(ring.description()).ok();
+    let description: Option<Description> =
+        ring.description().ok().and_then(|json| serde_json::from_slice(&json).ok());
     let schema = description.map(|description| description.schema);
     let mut is_recorders = schema.as_ref().is_some_and(is_recorded);
     let mut words = Vec::new();

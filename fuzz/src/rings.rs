@@ -3,7 +3,7 @@
 
 use ringstat::fuzzing::{Common, RecordWriter};
 use ringstat::ring::{
-    FIELDS, Header, Layout, MAX_ENTRIES, MIN_INTERVAL_NS, RingWriter, Segment, WordMap,
+    Draft, FIELDS, Header, Layout, MAX_ENTRIES, MIN_INTERVAL_NS, RingWriter, Segment, WordMap,
     description_check,
 };
 use ringstat::source::{Names, Parsed, SourceDef, find};
@@ -102,11 +102,11 @@ pub fn ring(texts: &[(&str, &str)], records: u64) -> Vec<u8> {
     };
     let map = Arc::new(WordMap::private(layout.file_bytes()).expect("memory"));
     let segment = Segment::create(map.clone(), header, &description).expect("a sound header");
+    let draft = Draft::new(layout.record());
     let ring = RingWriter::new(Arc::new(segment));
     parsers.iter_mut().for_each(|probed| probed.source.begin_segment(ENTRIES as usize));
     for seq in 0..records {
-        let slot = ring.begin(Seq(seq)).expect("not before the first");
-        let mut record = RecordWriter::new(slot.record(), parsers.len()).expect("room");
+        let mut record = RecordWriter::new(draft.record(), parsers.len()).expect("room");
         let missed = seq / 3;
         let since_ns = (seq + missed) * MIN_INTERVAL_NS;
         let stop = if seq + 1 == records { AT_STOP } else { 0 };
@@ -130,7 +130,7 @@ pub fn ring(texts: &[(&str, &str)], records: u64) -> Vec<u8> {
             block.finish(count, None);
         }
         let used = record.used_words();
-        slot.commit(used);
+        ring.begin(Seq(seq)).expect("not before the first").commit_draft(&draft, used);
     }
     map.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect()
 }

@@ -94,6 +94,7 @@ fn wanted(store: &Store, names: &[String]) -> Result<Vec<FoundRun>, LocateError>
 fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
     let volume = Volume::Normal;
     let mut progress = Progress::new("writing samples", volume);
+    let empty = run.empty_rings();
     let result = run.recover(args.output.as_deref(), &mut |done, total| progress.set(done, total));
     drop(progress);
     match result {
@@ -104,6 +105,13 @@ fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
         }
         Ok(None) => {
             volume.say(format_args!("run {} had nothing left to write", run.run_id));
+            for ring in empty {
+                term::warn(format_args!(
+                    "its ring {} was empty: it was killed before its first sample, or somebody has \
+                     emptied the file",
+                    ring.display()
+                ));
+            }
             0
         }
         Err(error) => {

@@ -1,5 +1,6 @@
 #![doc = include_str!("FORMAT.md")]
 
+mod blank;
 mod checksum;
 mod dictionary;
 mod file;
@@ -27,6 +28,7 @@ pub use reader::{ReadAt, Ring, RingError, Scan};
 pub use slot::{Draft, SlotState};
 pub use writer::{RingWriter, Segment};
 
+pub(crate) use blank::is_blank;
 pub(crate) use guard::let_through;
 pub(crate) use layout::{HEADER_BYTES, SLOT_HEAD_WORDS};
 pub(crate) use reader::{OwnWords, open};

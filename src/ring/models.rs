@@ -12,7 +12,7 @@ use super::dictionary::{self, Entry};
 use super::header::{Header, MAGIC_WORD, MIN_INTERVAL_NS, description_check};
 use super::layout::{ENTRY_WORDS, HEADER_BYTES, Layout, SLOT_HEAD_WORDS};
 use super::orderings::{Orderings, Point, Sound};
-use super::slot::{self, BUSY, COMMIT, SlotState, SlotWriter};
+use super::slot::{self, BUSY, COMMIT, Draft, SlotState, SlotWriter};
 use super::writer::{RingWriter, Segment};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot, Words};
@@ -39,13 +39,18 @@ fn new_slot() -> Vec<AtomicU64> {
     zeros(SLOT_HEAD_WORDS + RECORD_WORDS)
 }
 
-fn write<O: Orderings>(slot: &[AtomicU64], seq: u64) {
-    let writer = SlotWriter::begin_with::<O>(slot, Seq(seq), SEED);
-    let record = record(seq);
-    for (cell, word) in writer.record().iter().zip(&record) {
+/// Record `seq` as the sampler makes it before it has a slot, and its length.
+fn draft(seq: u64) -> (Draft, usize) {
+    let (draft, record) = (Draft::new(Words(RECORD_WORDS as u64)), record(seq));
+    for (cell, word) in draft.record().iter().zip(&record) {
         cell.store(*word, Ordering::Relaxed);
     }
-    writer.commit_with::<O>(record.len());
+    (draft, record.len())
+}
+
+fn write<O: Orderings>(slot: &[AtomicU64], seq: u64) {
+    let (draft, used) = draft(seq);
+    SlotWriter::begin_with::<O>(slot, Seq(seq), SEED).commit_draft_with::<O>(&draft, used);
 }
 
 /// Copies slot number `nth` of `slots` once; `None` if the copy is not stable.
@@ -374,12 +379,8 @@ fn record_all(readers: usize, preemptions: usize) -> Seen {
         let readers: Vec<_> = (0..readers).map(|_| reader()).collect();
         for seq in 0..3 {
             assert_eq!(ring.add_entry(seq as u32, 0, Seq(seq), NAME), Some(seq as u32));
-            let slot = ring.begin(Seq(seq)).unwrap();
-            let record = record(seq);
-            for (cell, word) in slot.record().iter().zip(&record) {
-                cell.store(*word, Ordering::Relaxed);
-            }
-            slot.commit(record.len());
+            let (draft, used) = draft(seq);
+            ring.begin(Seq(seq)).unwrap().commit_draft(&draft, used);
         }
         for reader in readers {
             reader.join().unwrap();

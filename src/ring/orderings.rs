@@ -9,7 +9,7 @@ use crate::sync::{Ordering, fence};
 pub(super) enum Point {
     /// Release: the fence between the busy mark and the record, in `SlotWriter::begin`.
     BeginFence,
-    /// Release: the commit word's store, in `SlotWriter::commit`.
+    /// Release: the commit word's store, in `SlotWriter::commit_draft`.
     CommitStore,
     /// Acquire: the commit word's first load, in `slot::copy`.
     CommitLoad,

@@ -18,7 +18,7 @@ pub(super) const LENGTH: usize = 2;
 /// Set in the commit word while the record is written.
 pub const BUSY: u64 = 1 << 63;
 
-/// A slot that is being written. Dropped without [`commit`](Self::commit) it stays busy, and
+/// A slot that is being written. Dropped without [`commit_draft`](Self::commit_draft) it stays busy, and
 /// readers pass it over.
 pub struct SlotWriter<'a> {
     words: &'a [AtomicU64],
@@ -42,49 +42,24 @@ impl<'a> SlotWriter<'a> {
         SlotWriter { words, seq, seed }
     }
 
-    /// The words of the record.
-    #[inline]
-    pub fn record(&self) -> &'a [AtomicU64] {
-        &self.words[SLOT_HEAD_WORDS..]
-    }
-
-    /// Publishes the first `used` words of the record.
-    #[inline]
-    pub fn commit(self, used: usize) {
-        self.commit_with::<Sound>(used);
-    }
-
-    #[inline]
-    pub(super) fn commit_with<O: Orderings>(self, used: usize) {
-        let used = used.min(self.words.len() - SLOT_HEAD_WORDS);
-        self.words[LENGTH].store(used as u64, Ordering::Relaxed);
-        let check = self.check(&self.words[LENGTH..SLOT_HEAD_WORDS + used]);
-        self.publish::<O>(check);
-    }
-
     /// Copies the first `used` words of a record to the slot and publishes it. The checksum is that
     /// of the draft: if somebody else stores to the slot meanwhile, or cuts it off, what is then
     /// there does not verify.
     #[inline]
     pub fn commit_draft(self, draft: &Draft, used: usize) {
+        self.commit_draft_with::<Sound>(draft, used);
+    }
+
+    #[inline]
+    pub(super) fn commit_draft_with<O: Orderings>(self, draft: &Draft, used: usize) {
         let used = used.min(self.words.len() - SLOT_HEAD_WORDS).min(draft.record().len());
         draft.0[0].store(used as u64, Ordering::Relaxed);
         let covered = &draft.0[..=used];
-        let check = self.check(covered);
+        let seed = self.seed.wrapping_add(self.seq.0);
+        let check = xxh64(seed, covered, |word| word.load(Ordering::Relaxed));
         for (cell, word) in self.words[LENGTH..].iter().zip(covered) {
             cell.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        self.publish::<Sound>(check);
-    }
-
-    /// The checksum of length and record.
-    #[inline]
-    fn check(&self, covered: &[AtomicU64]) -> u64 {
-        xxh64(self.seed.wrapping_add(self.seq.0), covered, |word| word.load(Ordering::Relaxed))
-    }
-
-    #[inline]
-    fn publish<O: Orderings>(self, check: u64) {
         self.words[CHECK].store(check, Ordering::Relaxed);
         // Publishes the record. Pairs with the acquire load in `copy`.
         self.words[COMMIT].store(self.seq.0 + 1, O::release(Point::CommitStore));
@@ -118,7 +93,7 @@ pub(crate) fn copy(words: &[AtomicU64], copy: &mut Vec<u64>) -> bool {
 
 pub(super) fn copy_with<O: Orderings>(words: &[AtomicU64], copy: &mut Vec<u64>) -> bool {
     copy.clear();
-    // Pairs with the release store in `commit`.
+    // Pairs with the release store in `commit_draft`.
     let before = words[COMMIT].load(O::acquire(Point::CommitLoad));
     let length = words[LENGTH].load(Ordering::Relaxed);
     let used = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(SLOT_HEAD_WORDS);
@@ -181,12 +156,17 @@ mod tests {
         (0..words).map(|_| AtomicU64::new(0)).collect()
     }
 
-    fn write(words: &[AtomicU64], seq: u64, record: &[u64]) {
-        let writer = SlotWriter::begin(words, Seq(seq), SEED);
-        for (cell, value) in writer.record().iter().zip(record) {
-            cell.store(*value, Ordering::Relaxed);
+    fn draft(room: usize, record: &[u64]) -> Draft {
+        let draft = Draft::new(Words(room as u64));
+        for (cell, word) in draft.record().iter().zip(record) {
+            cell.store(*word, Ordering::Relaxed);
         }
-        writer.commit(record.len());
+        draft
+    }
+
+    fn write(words: &[AtomicU64], seq: u64, record: &[u64]) {
+        let draft = draft(words.len() - SLOT_HEAD_WORDS, record);
+        SlotWriter::begin(words, Seq(seq), SEED).commit_draft(&draft, record.len());
     }
 
     fn copied(words: &[AtomicU64]) -> Vec<u64> {
@@ -211,18 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_is_committed_as_it_was_made() {
-        let (words, draft) = (slot(8), Draft::new(Words(5)));
-        for (cell, value) in draft.record().iter().zip([7, 8, 9]) {
-            cell.store(value, Ordering::Relaxed);
-        }
-        SlotWriter::begin(&words, Seq(12), SEED).commit_draft(&draft, 3);
-        let in_place = slot(8);
-        write(&in_place, 12, &[7, 8, 9]);
-        assert_eq!(copied(&words), copied(&in_place));
-        // Longer than the slot: what fits.
-        let long = Draft::new(Words(100));
+    fn of_a_draft_longer_than_the_slot_what_fits_is_committed() {
+        let words = slot(8);
+        let long = draft(100, &[7; 100]);
         SlotWriter::begin(&words, Seq(16), SEED).commit_draft(&long, 90);
+        assert_eq!(copied(&words)[SLOT_HEAD_WORDS..], [7; 5]);
         assert_eq!(judge(&copied(&words), 2, 4, Seq(10), SEED), SlotState::Valid(Seq(16), 5));
     }
 

@@ -5,10 +5,11 @@
 //! the first of them is taken, so that a later `recover` knows its own files again by that name
 //! and by the run id in them.
 
+use super::earlier::{contains, has_all_of};
 use super::manifest::{DATETIME, Manifest};
-use super::trust::open_own;
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{DecodeError, Decoder, Format, Written};
+use crate::place::create_dirs;
 use chrono::{Duration, NaiveDateTime};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -95,7 +96,7 @@ impl Order<'_> {
     /// [`FinishError`]: then no file is there under its final name, unless it is complete.
     pub fn carry_out(mut self) -> Result<FinalFiles, FinishError> {
         let dir = self.manifest.results_dir.clone();
-        fs::create_dir_all(&dir).map_err(failed(&dir))?;
+        create_dirs(&dir).map_err(failed(&dir))?;
         // Not for `decode`: those of a run that lives are in use.
         if self.save {
             remove_leftovers(self.manifest);
@@ -117,15 +118,16 @@ impl Order<'_> {
     /// The date and time in the name of a time series that an earlier attempt has finished.
     ///
     /// A manifest that could not be renewed does not say it; then the names that would be tried are
-    /// looked through, as long as they are taken.
+    /// looked through, as long as they are taken. Whoever has written it: it counts only with all
+    /// the samples that the rings have now.
     fn already_there(&self, dir: &Path) -> Option<String> {
-        let run_id = self.manifest.run_id.to_string();
+        let outline = self.decoder.as_ref()?.outline();
         let path = |datetime: &str| dir.join(self.timeseries_name(datetime));
-        let is_ours = |datetime: &String| contains(&path(datetime), run_id.as_bytes());
         let tried = (0..MAX_BUMPS).map(|bump| bumped(&self.manifest.datetime, bump));
         let taken =
             tried.take_while(|datetime| self.recovered && self.save && exists(&path(datetime)));
-        self.manifest.final_datetime.clone().into_iter().chain(taken).find(is_ours)
+        let named = self.manifest.final_datetime.clone();
+        named.into_iter().chain(taken).find(|datetime| has_all_of(&path(datetime), &outline))
     }
 
     /// One that a later version has written down is replaced by the default: the samples come first.
@@ -392,27 +394,6 @@ fn bumped(datetime: &str, seconds: i64) -> String {
     }
 }
 
-/// Whether a file of this user's has these bytes in it. One that somebody else has put under our
-/// name, in a directory that is shared, is no reason to think that ours is written.
-fn contains(path: &Path, needle: &[u8]) -> bool {
-    let Some(mut file) = open_own(path) else { return false };
-    let mut window = Vec::new();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) | Err(_) => return false,
-            Ok(count) => {
-                window.extend_from_slice(&chunk[..count]);
-                if window.windows(needle.len()).any(|bytes| bytes == needle) {
-                    return true;
-                }
-                let keep = window.len().min(needle.len() - 1);
-                window.drain(..window.len() - keep);
-            }
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::manifest::tests::manifest;
@@ -476,16 +457,5 @@ mod tests {
     fn names_carry_over_midnight() {
         assert_eq!(bumped("20261231_235959", 1), "20270101_000000");
         assert_eq!(bumped("20261231_235959", 0), "20261231_235959");
-    }
-
-    #[test]
-    fn a_needle_across_two_chunks_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let mut bytes = vec![b'x'; (1 << 20) - 3];
-        bytes.extend_from_slice(b"needle");
-        fs::write(&path, bytes).unwrap();
-        assert!(contains(&path, b"needle") && !contains(&path, b"needles"));
-        assert!(!contains(&dir.path().join("none"), b"needle"));
     }
 }

@@ -118,8 +118,13 @@ impl Manifest {
     /// The kernel's, and `InvalidData` for anything that is not a manifest, or that of another run
     /// than the directory is named after.
     pub fn load(dir: &Path) -> io::Result<Manifest> {
+        Manifest::load_in(&Place::open(dir)?, dir)
+    }
+
+    /// As [`load`](Self::load), of a directory that is open.
+    pub(super) fn load_in(place: &Place, dir: &Path) -> io::Result<Manifest> {
         let mut text = Vec::new();
-        Place::open(dir)?.read(MANIFEST)?.take(MAX_BYTES).read_to_end(&mut text)?;
+        place.read(MANIFEST)?.take(MAX_BYTES).read_to_end(&mut text)?;
         let manifest: Manifest = serde_json::from_slice(&text)?;
         let refused = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         if manifest.version != 1 {

@@ -3,6 +3,7 @@
 
 mod builder;
 mod dirs;
+mod earlier;
 mod finish;
 mod manifest;
 mod patience;

@@ -5,19 +5,21 @@ use super::dirs::{RunDir, Taken, default_mirror_base, default_ring_base, is_own}
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
 use super::recording::not_removed;
-use super::trust::{are_of_one_user, distrust};
+use super::trust::{are_of_one_user, distrust, why_not};
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{DecodeError, Decoder, Format, snapshot};
 use crate::description::Description;
-use crate::ring::{BadHeader, Ring, RingError};
+use crate::place::Place;
+use crate::ring::{self, BadHeader, Ring, RingError};
 use crate::sampler::{NotEnoughMemory, check_memory};
 use crate::units::Bytes;
 use chrono::{DateTime, Local};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// What a run that was found is doing.
@@ -43,7 +45,12 @@ pub struct FoundRun {
     pub rings: Vec<PathBuf>,
     /// What it is doing.
     pub state: RunState,
+    /// Its directories, if they are to be read wherever their names lead by now.
+    places: Places,
 }
+
+/// Directories that are held open, by name.
+type Places = BTreeMap<PathBuf, Arc<Place>>;
 
 /// Where runs are looked for.
 #[derive(Debug, Clone)]
@@ -209,27 +216,32 @@ impl FoundRun {
         if dirs.is_empty() {
             return None;
         }
-        let mut run = FoundRun::found(run_id, dirs)?;
+        let mut run = FoundRun::found(run_id, dirs, Places::new())?;
         if run.dirs.iter().any(is_living) {
             run.state = RunState::Recording;
         }
         Some(run)
     }
 
-    /// As [`of`](Self::of), of a run that is known not to live.
-    fn found(run_id: Uuid, mut dirs: Vec<PathBuf>) -> Option<FoundRun> {
+    /// As [`of`](Self::of), of a run that is known not to live. If there are any `places`, they are
+    /// those of all `dirs`, and no other directory is looked into.
+    fn found(run_id: Uuid, mut dirs: Vec<PathBuf>, places: Places) -> Option<FoundRun> {
         // The copy that knows most: a full disk may have kept the other from being renewed.
         let knows = |manifest: &Manifest| {
             (manifest.done, manifest.final_datetime.is_some(), manifest.ended.is_some())
         };
-        let loaded = dirs.iter().filter_map(|dir| Some((dir.clone(), Manifest::load(dir).ok()?)));
+        let load = |dir: &PathBuf| match places.get(dir) {
+            Some(place) => Manifest::load_in(place, dir),
+            None => Manifest::load(dir),
+        };
+        let loaded = dirs.iter().filter_map(|dir| Some((dir.clone(), load(dir).ok()?)));
         let found = loaded.max_by_key(|(_, manifest)| knows(manifest));
         if let Some((place, manifest)) = &found {
             let canonical = |dir: &Option<PathBuf>| fs::canonicalize(dir.as_ref()?).ok();
             let ring_dir = canonical(&manifest.ring_dir);
             let own = ring_dir.iter().cloned().chain(canonical(&manifest.mirror_dir));
             for dir in own.filter(|dir| dir.ends_with(manifest.run_id.to_string())) {
-                if !dirs.contains(&dir) && are_of_one_user(place, &dir) {
+                if places.is_empty() && !dirs.contains(&dir) && are_of_one_user(place, &dir) {
                     dirs.push(dir);
                 }
             }
@@ -239,17 +251,14 @@ impl FoundRun {
         let manifest = found.map(|(_, manifest)| manifest);
         let mut rings = Vec::new();
         for dir in &dirs {
-            let mut files: Vec<PathBuf> = fs::read_dir(dir)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|extension| extension == "ring"))
-                .collect();
+            let mut files = names_in(dir, &places);
+            files.retain(|name| name.ends_with(".ring"));
             files.sort();
-            rings.extend(files);
+            rings.extend(files.into_iter().map(|name| dir.join(name)));
         }
-        if manifest.is_none() && rings.is_empty() && !dirs.iter().all(|dir| is_unused(dir)) {
+        let is_unused =
+            |dir: &PathBuf| names_in(dir, &places).iter().all(|name| is_temporary(name));
+        if manifest.is_none() && rings.is_empty() && !dirs.iter().all(is_unused) {
             return None;
         }
         let state = match &manifest {
@@ -257,7 +266,7 @@ impl FoundRun {
             _ => RunState::Owing,
         };
         let run_id = manifest.as_ref().map_or(run_id, |manifest| manifest.run_id);
-        Some(FoundRun { run_id, manifest, dirs, rings, state })
+        Some(FoundRun { run_id, manifest, dirs, rings, state, places })
     }
 
     /// Opens all rings that can be read.
@@ -280,7 +289,7 @@ impl FoundRun {
             }
             let ring = match self.state {
                 RunState::Recording if !self.is_at_rest(path) => copy_of_living(path),
-                _ => Ring::open(path).map_err(DecodeError::from),
+                _ => self.open_ring(path).map_err(DecodeError::from),
             };
             match ring.and_then(|ring| self.of_this_run(ring)) {
                 Ok(ring) => rings.push(ring),
@@ -291,13 +300,34 @@ impl FoundRun {
             // Where another copy tells what the head was, the slots judge themselves.
             for (path, _) in &refused {
                 let copy = rings.iter().find(|ring| ring.path().file_name() == path.file_name());
-                let borrowed = copy.and_then(|copy| Ring::open_with_head_of(path, copy).ok());
+                let borrowed = copy.and_then(|copy| {
+                    let (file, description) =
+                        (self.open_file(path).ok()?, copy.description().ok()?);
+                    let header = copy.header().clone();
+                    Some(Ring::with_head(Box::new(file), path, header, description))
+                });
                 rings.extend(borrowed);
             }
         }
         // One that was damaged says more than one that was never begun.
-        refused.sort_by_key(|(_, error)| !is_unfinished(error));
+        refused.sort_by_cached_key(|(path, error)| !self.is_unbegun(path, error));
         (rings, refused)
+    }
+
+    fn open_ring(&self, path: &Path) -> Result<Ring, RingError> {
+        Ring::new(Box::new(self.open_file(path)?), path)
+    }
+
+    /// Opens one of its files.
+    fn open_file(&self, path: &Path) -> Result<File, RingError> {
+        let place = path.parent().and_then(|dir| self.places.get(dir));
+        let name = path.file_name().and_then(|name| name.to_str());
+        match (place, name) {
+            (Some(place), Some(name)) => {
+                place.read(name).map_err(|source| RingError::Io { path: path.to_owned(), source })
+            }
+            _ => ring::open(path),
+        }
     }
 
     /// Refuses a ring that somebody else has put among those of this run.
@@ -321,6 +351,25 @@ impl FoundRun {
         is_ring && self.rings.iter().any(|other| other.file_name() > path.file_name())
     }
 
+    /// Whether a ring that cannot be opened has never held a sample, since its recorder was killed
+    /// before it had begun it. Anything else that keeps a ring from being read is no reason to
+    /// remove it; and one that another segment follows had been begun.
+    fn is_unbegun(&self, path: &Path, error: &DecodeError) -> bool {
+        let DecodeError::Ring(RingError::Header { source: BadHeader::Zero, .. }) = error else {
+            return false;
+        };
+        let is_followed = self.rings.iter().any(|other| other.file_name() > path.file_name());
+        let is_blank = || ring::is_blank(&self.open_file(path).ok()?).ok();
+        !is_followed && is_blank().unwrap_or(false)
+    }
+
+    /// The rings in which there is nothing: not even what they would have been.
+    pub fn empty_rings(&self) -> Vec<PathBuf> {
+        let (_, refused) = self.open_each();
+        let empty = refused.into_iter().filter(|(path, error)| self.is_unbegun(path, error));
+        empty.map(|(path, _)| path).collect()
+    }
+
     /// A sentence for each ring that cannot be read and of which there is no other copy.
     pub fn unreadable_rings(&self) -> Vec<String> {
         let (rings, refused) = self.open_each();
@@ -329,7 +378,9 @@ impl FoundRun {
         refused
             .into_iter()
             // One that cannot even be opened may have more than its copy.
-            .filter(|(path, error)| is_closed(error) || !(is_unfinished(error) || has_copy(path)))
+            .filter(|(path, error)| {
+                is_closed(error) || !(self.is_unbegun(path, error) || has_copy(path))
+            })
             .map(|(_, error)| format!("samples are missing: {error}"))
             .collect()
     }
@@ -368,28 +419,49 @@ impl FoundRun {
         if let Some((dir, why)) = self.distrust() {
             return Err(FinishError::NotOurs { dir: dir.to_owned(), why });
         }
-        let mut locks = Vec::new();
-        for path in &self.dirs {
-            if !is_own(path) {
-                let what = "the run belongs to another user, who is to recover it";
-                let source = io::Error::new(io::ErrorKind::PermissionDenied, what);
-                return Err(FinishError::Write { path: path.clone(), source });
-            }
-            match RunDir::take(path) {
-                Ok(Taken::Ours(dir)) => locks.push(dir),
-                // Somebody else recovers it just now, or just has.
-                Ok(Taken::Living) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(source) => return Err(FinishError::Write { path: path.clone(), source }),
-            }
-        }
-        // What was read before the locks may be what somebody else has changed meanwhile.
-        match FoundRun::found(self.run_id, self.dirs.clone()) {
+        let Some(locks) = self.lock()? else { return Ok(None) };
+        match self.again(&locks) {
             Some(run) if run.state == RunState::Owing => {
                 run.recover_locked(locks, results_dir, progress)
             }
             _ => Ok(None),
         }
+    }
+
+    /// What is in its directories, now that they are locked: what was read before may be what
+    /// somebody else has changed meanwhile. It is read in the directories themselves: those of a base
+    /// that somebody else can write to may have been moved, and others be in their place.
+    fn again(&self, locks: &[RunDir]) -> Option<FoundRun> {
+        let place = |dir: &RunDir| (dir.path().to_owned(), dir.place().clone());
+        FoundRun::found(self.run_id, self.dirs.clone(), locks.iter().map(place).collect())
+    }
+
+    /// Takes its directories; `None` if somebody else recovers it just now, or just has.
+    fn lock(&self) -> Result<Option<Vec<RunDir>>, FinishError> {
+        let mut locks = Vec::new();
+        for path in &self.dirs {
+            let failed = |source| FinishError::Write { path: path.clone(), source };
+            if !is_own(path) {
+                let what = "the run belongs to another user, who is to recover it";
+                return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, what)));
+            }
+            match RunDir::take(path) {
+                Ok(Taken::Ours(dir)) => locks.push(dir),
+                Ok(Taken::Living) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(failed(source)),
+            }
+        }
+        // Of those that are locked: others may have had their names when `distrust` looked.
+        for dir in &locks {
+            let meta = dir.place().dir().metadata();
+            let meta =
+                meta.map_err(|source| FinishError::Write { path: dir.path().to_owned(), source })?;
+            if let Some(why) = why_not(&meta) {
+                return Err(FinishError::NotOurs { dir: dir.path().to_owned(), why });
+            }
+        }
+        Ok(Some(locks))
     }
 
     fn recover_locked(
@@ -401,11 +473,12 @@ impl FoundRun {
         let decoder = if self.rings.is_empty() {
             None
         } else {
-            match self.decoder() {
-                Ok(decoder) => Some(decoder),
+            let (rings, mut refused) = self.open_each();
+            match (rings.is_empty(), refused.pop()) {
                 // Killed before its first sample: there is nothing to owe.
-                Err(error) if is_unfinished(&error) => None,
-                Err(error) => return Err(error.into()),
+                (true, Some((path, error))) if self.is_unbegun(&path, &error) => None,
+                (true, Some((_, error))) => return Err(error.into()),
+                _ => Some(Decoder::new(rings)?),
             }
         };
         let lost = self.unreadable_rings();
@@ -536,14 +609,19 @@ fn is_closed(error: &DecodeError) -> bool {
     matches!(error, DecodeError::Ring(RingError::Io { .. }))
 }
 
-/// Whether a run's directory has nothing in it but what was to become a manifest: its recorder was
+/// Whether a file of a run's directory was to become a manifest. A run that has left nothing else was
 /// killed before or behind all that it did.
-fn is_unused(dir: &Path) -> bool {
-    let is_temporary = |entry: fs::DirEntry| {
-        let name = entry.file_name();
-        name.to_str().is_some_and(|name| name.starts_with(MANIFEST) && name != MANIFEST)
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(MANIFEST) && name != MANIFEST
+}
+
+/// The names in a directory, of which one that cannot be read has one that is nobody's.
+fn names_in(dir: &Path, places: &Places) -> Vec<String> {
+    let names = match places.get(dir) {
+        Some(place) => place.names(),
+        None => Place::open(dir).and_then(|place| place.names()),
     };
-    fs::read_dir(dir).is_ok_and(|entries| entries.flatten().all(is_temporary))
+    names.unwrap_or_else(|_| vec![String::new()])
 }
 
 /// Whether a living process has this run directory.
@@ -551,13 +629,50 @@ fn is_living(dir: impl AsRef<Path>) -> bool {
     matches!(RunDir::take(dir.as_ref()), Ok(Taken::Living))
 }
 
-/// A ring whose recorder did not get to write its header: it has never held a sample. Anything
-/// else that keeps a ring from being read is no reason to remove it.
-fn is_unfinished(error: &DecodeError) -> bool {
-    let DecodeError::Ring(error) = error else { return false };
-    match error {
-        RingError::Short { found, .. } => *found == 0,
-        RingError::Header { source, .. } => *source == BadHeader::Zero,
-        RingError::Io { .. } | RingError::Description { .. } => false,
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::manifest::tests::manifest;
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A run below `base` of which nothing is left but a manifest, which says that its files go
+    /// to `results`.
+    fn run(base: &Path, run_id: Uuid, results: &str) -> PathBuf {
+        let dir = base.join(run_id.to_string());
+        fs::create_dir_all(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        let ring_dir = Some(dir.clone());
+        let manifest = Manifest { run_id, ring_dir, ..manifest(Path::new(results)) };
+        manifest.save().unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_directory_that_is_swapped_behind_the_lock_is_not_read() {
+        let [base, theirs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let run_id = Uuid::from_u128(1);
+        let dir = run(base.path(), run_id, "/ours");
+        let their_dir = run(theirs.path(), run_id, "/theirs");
+        fs::write(their_dir.join("00000.ring"), "").unwrap();
+        let found = FoundRun::of(run_id, vec![dir.clone()]).unwrap();
+        let locks = found.lock().unwrap().unwrap();
+        fs::rename(&dir, base.path().join("moved")).unwrap();
+        fs::rename(&their_dir, &dir).unwrap();
+        let again = found.again(&locks).unwrap();
+        assert_eq!(again.manifest.unwrap().results_dir, Path::new("/ours"));
+        assert_eq!(again.rings, [PathBuf::new(); 0]);
+    }
+
+    #[test]
+    fn a_directory_that_is_swapped_before_the_lock_is_not_trusted() {
+        let base = tempfile::tempdir().unwrap();
+        let run_id = Uuid::from_u128(1);
+        let dir = run(base.path(), run_id, "/ours");
+        let found = FoundRun::of(run_id, vec![dir.clone()]).unwrap();
+        assert!(found.distrust().is_none());
+        // As one that others can write to would be, put there behind the look.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = found.lock().err().unwrap().to_string();
+        assert!(refused.contains("can be written to by other users"), "{refused}");
     }
 }

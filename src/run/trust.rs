@@ -14,19 +14,22 @@ use std::path::Path;
 /// # Errors
 /// The kernel's.
 pub fn distrust(dir: &Path) -> io::Result<Option<String>> {
-    let meta = fs::symlink_metadata(dir)?;
-    let why = if meta.is_symlink() {
+    Ok(why_not(&fs::symlink_metadata(dir)?))
+}
+
+/// The same of what was found in its place.
+pub fn why_not(meta: &Metadata) -> Option<String> {
+    if meta.is_symlink() {
         Some("is a symbolic link".to_owned())
     } else if !meta.is_dir() {
         Some("is not a directory".to_owned())
-    } else if !is_ours(&meta) {
+    } else if !is_ours(meta) {
         Some(format!("belongs to user {}", meta.uid()))
-    } else if others_can_write(&meta) {
+    } else if others_can_write(meta) {
         Some("can be written to by other users".to_owned())
     } else {
         None
-    };
-    Ok(why)
+    }
 }
 
 /// Whether two directories, neither a symbolic link, are of the same user and of nobody else: what

@@ -244,7 +244,8 @@ impl Segments {
             self.watch = Watch::start(self.plan.look_interval).ok();
         }
         if let Some(watch) = &self.watch {
-            let _ = watch.segment(segment, file, path);
+            let oldest = self.kept.first().map_or(0, |kept| kept.segment.header().segment);
+            let _ = watch.segment(segment, file, path, oldest);
         }
     }
 

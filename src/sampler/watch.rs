@@ -67,7 +67,8 @@ impl Watched {
 }
 
 enum Message {
-    Segment(Box<Watched>),
+    /// One more, and the number of the oldest that its run still has.
+    Segment(Box<Watched>, u64),
     /// The last look, at those of these numbers.
     Finish(Vec<u64>, Sender<Vec<String>>),
 }
@@ -103,11 +104,18 @@ impl Watch {
         Ok(Watch { messages, findings })
     }
 
-    /// Looks after this segment from now on, and after those before it no more.
+    /// Looks after this segment from now on, and after those before it only once more, at the end:
+    /// those before number `oldest` not at all. Their memory and files are let go of.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn segment(&self, segment: &Arc<Segment>, file: &File, path: &Path) -> io::Result<()> {
+    pub fn segment(
+        &self,
+        segment: &Arc<Segment>,
+        file: &File,
+        path: &Path,
+        oldest: u64,
+    ) -> io::Result<()> {
         let watched = Watched {
             number: segment.header().segment,
             segment: segment.clone(),
@@ -116,7 +124,7 @@ impl Watch {
             path: path.to_owned(),
         };
         // Fails only if the thread is gone.
-        let _ = self.messages.send(Message::Segment(Box::new(watched)));
+        let _ = self.messages.send(Message::Segment(Box::new(watched), oldest));
         Ok(())
     }
 
@@ -145,7 +153,10 @@ fn run(inbox: &Receiver<Message>, findings: &Findings, interval: Duration) {
     let mut said = 0;
     loop {
         match inbox.recv_timeout(interval) {
-            Ok(Message::Segment(segment)) => watched.push(*segment),
+            Ok(Message::Segment(segment, oldest)) => {
+                watched.retain(|watched| watched.number >= oldest);
+                watched.push(*segment);
+            }
             Ok(Message::Finish(mut numbers, reply)) => {
                 numbers.retain(|number| number + 1 > said);
                 let last = watched.iter().filter(|watched| numbers.contains(&watched.number));

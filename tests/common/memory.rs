@@ -16,6 +16,8 @@ pub struct Memory {
     pub anonymous_kb: u64,
     /// Address space for data, resident or not.
     pub data_kb: u64,
+    /// All address space, that of files and of memory that is shared among it.
+    pub size_kb: u64,
 }
 
 impl Memory {
@@ -32,8 +34,23 @@ impl Memory {
             highest_kb: kb("VmHWM:"),
             anonymous_kb: kb("RssAnon:"),
             data_kb: kb("VmData:"),
+            size_kb: kb("VmSize:"),
         }
     }
+}
+
+/// What a process holds of files that have no name any more: how often one is mapped, and how often
+/// one is open; and how many files it has open in all.
+pub fn held(pid: Pid) -> (usize, usize, usize) {
+    let proc = format!("/proc/{}", pid.as_raw_nonzero());
+    let maps = fs::read_to_string(format!("{proc}/maps")).unwrap();
+    let open = fs::read_dir(format!("{proc}/fd")).unwrap();
+    // Some are closed while they are looked through.
+    let links = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    let links: Vec<String> = links.map(|link| link.display().to_string()).collect();
+    let is_deleted = |name: &&str| name.ends_with(".ring (deleted)");
+    let deleted = links.iter().map(String::as_str).filter(is_deleted).count();
+    (maps.lines().filter(is_deleted).count(), deleted, links.len())
 }
 
 /// Runs its arguments and says last on standard error what the kernel counted as their peak. Not in

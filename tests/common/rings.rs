@@ -3,7 +3,7 @@
 
 use ringstat::fuzzing::{Common, RecordWriter, RowHead};
 use ringstat::ring::{
-    Blocks, Header, Layout, MIN_INTERVAL_NS, RingWriter, Segment, WordMap, allocate,
+    Blocks, Draft, Header, Layout, MIN_INTERVAL_NS, RingWriter, Segment, WordMap, allocate,
     description_check,
 };
 use ringstat::{
@@ -93,8 +93,8 @@ pub fn write(ring: &RingWriter, seq: u64, common: [u64; 8], blocks: &[(usize, &[
         Common::CpuNs,
         Common::Flags,
     ];
-    let slot = ring.begin(Seq(seq)).unwrap();
-    let mut record = RecordWriter::new(slot.record(), blocks.len()).unwrap();
+    let draft = Draft::new(ring.segment().header().layout.record());
+    let mut record = RecordWriter::new(draft.record(), blocks.len()).unwrap();
     for (which, value) in WORDS.into_iter().zip(common) {
         record.set(which, value);
     }
@@ -106,7 +106,7 @@ pub fn write(ring: &RingWriter, seq: u64, common: [u64; 8], blocks: &[(usize, &[
         block.finish(*count, None);
     }
     let used = record.used_words();
-    slot.commit(used);
+    ring.begin(Seq(seq)).unwrap().commit_draft(&draft, used);
 }
 
 /// The word that begins a row.

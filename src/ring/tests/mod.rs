@@ -10,7 +10,7 @@ mod verdicts;
 
 use super::header::description_check;
 use super::layout::Layout;
-use super::{Header, MIN_INTERVAL_NS, Memory, Ring, RingWriter, Segment};
+use super::{Draft, Header, MIN_INTERVAL_NS, Memory, Ring, RingWriter, Segment};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot, Words};
 use std::path::Path;
@@ -62,6 +62,7 @@ fn header(run: u128, segment: u64, record: u64, slots: u64) -> Header {
 struct Rig<M = Vec<AtomicU64>> {
     writer: RingWriter<M>,
     memory: Arc<M>,
+    draft: Draft,
     next: u64,
 }
 
@@ -75,7 +76,8 @@ impl Rig {
 impl<M: Memory> Rig<M> {
     fn over(memory: Arc<M>, header: Header) -> Rig<M> {
         let segment = Segment::create(Arc::clone(&memory), header, DESCRIPTION).unwrap();
-        Rig { writer: RingWriter::new(Arc::new(segment)), memory, next: FIRST }
+        let draft = Draft::new(segment.header().layout.record());
+        Rig { writer: RingWriter::new(Arc::new(segment)), memory, draft, next: FIRST }
     }
 
     fn room(&self) -> u64 {
@@ -83,14 +85,16 @@ impl<M: Memory> Rig<M> {
     }
 
     fn write(&mut self) {
-        let (seq, room) = (self.next, self.room());
-        let slot = self.writer.begin(Seq(seq)).unwrap();
-        let record = record(seq, room);
+        self.commit(record(self.next, self.room()));
+    }
+
+    /// Writes the next record, as the sampler does.
+    fn commit(&mut self, record: impl ExactSizeIterator<Item = u64>) {
         let used = record.len();
-        for (cell, word) in slot.record().iter().zip(record) {
+        for (cell, word) in self.draft.record().iter().zip(record) {
             cell.store(word, Ordering::Relaxed);
         }
-        slot.commit(used);
+        self.writer.begin(Seq(self.next)).unwrap().commit_draft(&self.draft, used);
         self.next += 1;
     }
 

@@ -1,7 +1,7 @@
 //! What a writer puts into a ring comes out of it.
 
 use super::*;
-use crate::ring::layout::{ENTRY_NAME_BYTES, HEADER_BYTES};
+use crate::ring::layout::{ENTRY_NAME_BYTES, HEADER_BYTES, SLOT_HEAD_WORDS};
 use crate::ring::{BadHeader, Entry, Scan};
 
 #[test]
@@ -47,8 +47,10 @@ fn an_unfinished_record_costs_only_the_oldest() {
     let slots = 4;
     let mut rig = Rig::new(header(1, 0, 60, slots));
     rig.write_many(6);
-    let slot = rig.writer.begin(Seq(rig.next)).unwrap();
-    slot.record()[0].store(7, Ordering::Relaxed);
+    let _ = rig.writer.begin(Seq(rig.next)).unwrap();
+    let begun = rig.writer.segment().header().layout.slot_of(Seq(FIRST), Seq(rig.next)).unwrap();
+    let first_word = &rig.writer.segment().slot(begun)[SLOT_HEAD_WORDS];
+    first_word.store(7, Ordering::Relaxed);
     let ring = open(rig.bytes()).unwrap();
     let (oldest, newest) = (rig.next - 3, rig.next - 1);
     assert_eq!(records_of(&ring, rig.room(), rig.next), Vec::from_iter(oldest..=newest));
@@ -74,15 +76,11 @@ fn records_of_every_length_are_read_back() {
     let room = rig.room() as usize;
     assert_eq!(room, 61, "a slot of 64 words");
     for used in 0..=room {
-        let slot = rig.writer.begin(Seq(rig.next)).unwrap();
-        for cell in &slot.record()[..used] {
-            cell.store(rig.next, Ordering::Relaxed);
-        }
-        slot.commit(used);
+        let seq = rig.next;
+        rig.commit(vec![seq; used].into_iter());
         let mut words = Vec::new();
-        assert!(open(rig.bytes()).unwrap().read(Seq(rig.next), &mut words).unwrap());
-        assert_eq!(words, vec![rig.next; used]);
-        rig.next += 1;
+        assert!(open(rig.bytes()).unwrap().read(Seq(seq), &mut words).unwrap());
+        assert_eq!(words, vec![seq; used]);
     }
 }
 
