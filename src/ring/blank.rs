@@ -81,7 +81,7 @@ mod tests {
         let named = ring(|ring| {
             ring.add_entry(0, 0, Seq(0), b"sda").unwrap();
         });
-        let busy = ring(|ring| drop(ring.begin(Seq(0)).unwrap()));
+        let busy = ring(|ring| _ = ring.begin(Seq(0)).unwrap());
         let is_blank = |bytes: &[u8]| is_blank(&bytes.to_vec()).unwrap();
         assert!(!is_blank(&begun), "it has its magic");
         // What a kill leaves of a head that is written from its last word to its first, and what a

@@ -327,6 +327,8 @@ impl<F: DiskFile> Copy<F> {
     fn start_again(&mut self) -> io::Result<()> {
         self.file.extend(self.segment.header().layout.file_bytes())?;
         write_head(&self.file, &self.segment)?;
+        // As of a new one: a power cut leaves no records without a head.
+        self.file.sync_all()?;
         self.written = Progress::none(&self.segment);
         self.synced = self.written;
         self.dirty = true;

@@ -170,6 +170,8 @@ fn run<D: Disk>(
                 if is_private {
                     pace.copy_every(settings.copy_interval, Instant::now());
                 }
+                // What is superseded by a file that others have cut off is not to be removed for it.
+                copier.mend();
                 copier.add(segment);
             }
             Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
