@@ -1,0 +1,118 @@
+"""The table, from what was measured. Ratios are taken within a piece, where both were measured
+minutes apart, and then the median of them."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any, Dict, List, Optional
+
+from recorders import ALL
+
+#: Share of all CPUs that other programs may have used while a recorder was measured.
+QUIET = 0.02
+#: How many times ringstat's cost a recorder is to have, at least; `None`: each of the others.
+GOALS = {"sadc-disk": 5, "sadc-xall": 5, "pcp-local": 5, "pcp-pmcd": 5}
+CHEAPEST_GOAL = 3
+NOT_PEERS = {"floor", "ringstat", "ringstat-no-mirror"}
+
+Records = List[Dict[str, Any]]
+
+
+def table(files: List[Path]) -> str:
+    records: Records = []
+    for file in files:
+        with open(file) as lines:
+            records += [json.loads(line) for line in lines]
+    if not records:
+        raise SystemExit("peers: nothing was measured")
+    by_name = {
+        recorder.name: [record for record in records if record["recorder"] == recorder.name]
+        for recorder in ALL
+    }
+    lines = [head(records), "", *COLUMNS]
+    rows = []
+    for recorder in ALL:
+        if of := by_name[recorder.name]:
+            rows.append((recorder.name in NOT_PEERS, median_of(of, "cpu_us"), row(recorder, of, records)))
+    # The floor and ringstat first, then the others, the cheapest first.
+    rows.sort(key=lambda each: (not each[0], each[1] if not each[0] else 0))
+    lines += [text for _, _, text in rows]
+    lines += ["", *goals(by_name, records)]
+    return "\n".join(lines)
+
+
+COLUMNS = [
+    "| recorder | version | CPU us per sample | / floor | / ringstat | peak RSS KiB "
+    "| bytes per sample | voluntary switches | leaves out |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+def head(records: Records) -> str:
+    dates = sorted({record["date"] for record in records})
+    date = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    machines = sorted({record["machine"] for record in records})
+    windows = sorted({record["seconds"] for record in records})
+    disturbed = sum(record["others"] > QUIET for record in records)
+    text = (
+        f"Measured on {date}, {' / '.join(machines)}; one sample a second, windows of "
+        f"{' and '.join(map(str, windows))} s without start-up, medians [least .. most]."
+    )
+    if disturbed:
+        text += (f" In {disturbed} of {len(records)} windows other programs used more than "
+                 f"{QUIET:.0%} of the machine.")
+    return text
+
+
+def median_of(records: Records, key: str) -> float:
+    return median(record[key] for record in records)
+
+
+def ratios(records: Records, of: Records, to: str) -> List[float]:
+    """Of each record, its CPU time to that of `to` in the same piece."""
+    base = {record["piece"]: record["cpu_us"] for record in records if record["recorder"] == to}
+    return [
+        record["cpu_us"] / base[record["piece"]] for record in of if record["piece"] in base
+    ]
+
+
+def ratio(records: Records, of: Records, to: str) -> Optional[float]:
+    values = ratios(records, of, to)
+    return median(values) if values else None
+
+
+def row(recorder: Any, of: Records, records: Records) -> str:
+    cpu = [record["cpu_us"] for record in of]
+    shown = [ratio(records, of, to) for to in ("floor", "ringstat")]
+    versions = sorted({record["version"] for record in of})
+    rss = f"{median_of(of, 'peak_rss_kib'):.0f}"
+    shm = median_of(of, "shm_kib")
+    if shm > 1024:
+        rss += f", {shm:.0f} of it shared memory"
+    cells = [
+        recorder.title, ", ".join(versions),
+        f"{median(cpu):.0f} [{min(cpu):.0f} .. {max(cpu):.0f}], {len(cpu)} windows",
+        *("" if value is None else f"{value:.2f}" for value in shown),
+        rss, f"{median_of(of, 'bytes'):.0f}", f"{median_of(of, 'voluntary'):.1f}",
+        recorder.leaves_out,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def goals(by_name: Dict[str, Records], records: Records) -> List[str]:
+    """Each goal, and whether it is met."""
+    costs = {
+        name: ratio(records, of, "ringstat")
+        for name, of in by_name.items() if of and name not in NOT_PEERS
+    }
+    known = {name: cost for name, cost in costs.items() if cost is not None}
+    if not known:
+        return []
+    cheapest = min(known, key=lambda name: known[name])
+    wanted = {cheapest: CHEAPEST_GOAL}
+    wanted.update({name: goal for name, goal in GOALS.items() if name in known})
+    return [
+        f"- {name} costs {known[name]:.2f} times what ringstat costs; the goal is {goal}: "
+        + ("met" if known[name] >= goal else "NOT met")
+        for name, goal in wanted.items()
+    ]
