@@ -15,7 +15,8 @@ DPKG_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def missing(recorder: Recorder, place: Place) -> List[str]:
-    return [need for need in recorder.needs(place) if not shutil.which(need) and not Path(need).is_file()]
+    needs = recorder.needs(place)
+    return [need for need in needs if not shutil.which(need) and not Path(need).is_file()]
 
 
 def compile_floor(tools: Path) -> None:

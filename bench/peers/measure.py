@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -108,7 +107,7 @@ class Scraper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.done = threading.Event()
-        self.bytes = 0
+        self.bytes, self.last = 0, b""
         self.failed: Optional[str] = None
 
     def run(self) -> None:
@@ -118,7 +117,8 @@ class Scraper(threading.Thread):
             while not self.done.wait(max(0.0, due - time.monotonic())):
                 connection.request("GET", "/metrics")
                 answer = connection.getresponse()
-                self.bytes += len(answer.read())
+                self.last = answer.read()
+                self.bytes += len(self.last)
                 if answer.status != 200:
                     self.failed = f"HTTP status {answer.status}"
                 due += INTERVAL_S
@@ -172,8 +172,9 @@ def machine_busy_us() -> float:
 class Run:
     """A recorder that is running."""
 
-    def __init__(self, recorder: Recorder, tools: Path, ringstat: Path, disk: Path) -> None:
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder, tools: Path, ringstat: Path, disk: Path,
+                 keep: Optional[Path] = None) -> None:
+        self.recorder, self.kept = recorder, keep
         self.children: List[subprocess.Popen] = []
         self.scraper: Optional[Scraper] = None
         name = f"{PREFIX}{os.getpid()}-{recorder.name}"
@@ -216,8 +217,17 @@ class Run:
         self.cgroup.remove()
         for child in self.children:
             child.wait()
+        if self.kept:
+            self.keep(self.kept / self.recorder.name)
         for path in (self.place.out, self.place.shm):
             shutil.rmtree(path, ignore_errors=True)
+
+    def keep(self, where: Path) -> None:
+        """Copies what was recorded, for a look at it."""
+        shutil.copytree(self.place.out, where, dirs_exist_ok=True,
+                        ignore=shutil.ignore_patterns("*.socket"))
+        if self.scraper:
+            (where / "metrics").write_bytes(self.scraper.last)
 
     def between_samples(self) -> None:
         """Sleeps until half an interval after a sample, so that a window of n intervals holds
@@ -289,8 +299,3 @@ class Run:
             "others": max(0.0, used["busy_us"] - used["cpu_us"])
             / (used["at_s"] * 1e6 * (os.cpu_count() or 1)),
         }
-
-    def keep(self, where: Path) -> None:
-        """Copies the output, for a look at what is recorded."""
-        shutil.copytree(self.place.out, where / self.recorder.name, dirs_exist_ok=True,
-                        ignore=shutil.ignore_patterns("*.socket"))

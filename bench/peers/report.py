@@ -33,10 +33,10 @@ def table(files: List[Path]) -> str:
     rows = []
     for recorder in ALL:
         if of := by_name[recorder.name]:
-            rows.append((recorder.name in NOT_PEERS, median_of(of, "cpu_us"), row(recorder, of, records)))
-    # The floor and ringstat first, then the others, the cheapest first.
-    rows.sort(key=lambda each: (not each[0], each[1] if not each[0] else 0))
-    lines += [text for _, _, text in rows]
+            # The floor and ringstat first, then the others, the cheapest first.
+            cost = 0 if recorder.name in NOT_PEERS else median_of(of, "cpu_us")
+            rows.append((cost, row(recorder, of, records)))
+    lines += [text for _, text in sorted(rows, key=lambda each: each[0])]
     lines += ["", *goals(by_name, records)]
     return "\n".join(lines)
 
