@@ -133,8 +133,8 @@ def status(pid: int, thread: bool = False) -> Iterator[Dict[str, str]]:
     paths = Path(f"/proc/{pid}/task").glob("*/status") if thread else [Path(f"/proc/{pid}/status")]
     try:
         for path in paths:
-            lines = path.read_text().splitlines()
-            yield {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            parts = (line.partition(":") for line in path.read_text().splitlines())
+            yield {name: value.strip() for name, _, value in parts}
     except (FileNotFoundError, ProcessLookupError):
         return
 
@@ -200,7 +200,8 @@ class Run:
 
     def spawn(self, process: Process) -> None:
         # The shell enters the cgroup and becomes the recorder; its time is before the window.
-        argv = ["/bin/sh", "-c", 'echo 0 >"$0" && exec "$@"', str(self.cgroup.path / "cgroup.procs")]
+        procs = str(self.cgroup.path / "cgroup.procs")
+        argv = ["/bin/sh", "-c", 'echo 0 >"$0" && exec "$@"', procs]
         with open(self.place.out / "stderr", "ab") as said:
             self.children.append(subprocess.Popen(
                 argv + process.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -154,7 +154,8 @@ def pmlogger_pmcd(place: Place) -> List[Process]:
 
 def exporter(place: Place) -> List[Process]:
     argv = ["prometheus-node-exporter", "--collector.disable-defaults"]
-    argv += [f"--collector.{name}" for name in ("diskstats", "vmstat", "meminfo", "loadavg", "netdev")]
+    names = ("diskstats", "vmstat", "meminfo", "loadavg", "netdev")
+    argv += [f"--collector.{name}" for name in names]
     argv += ["--collector.diskstats.device-exclude=^$", "--collector.netdev.device-exclude=^$"]
     argv += ["--collector.vmstat.fields=.*", "--web.disable-exporter-metrics"]
     argv += ["--web.listen-address=%s:%d" % EXPORTER_ADDRESS, "--log.level=error"]
@@ -163,7 +164,8 @@ def exporter(place: Place) -> List[Process]:
 
 def dool(place: Place) -> List[Process]:
     disks = [line.split()[2] for line in Path("/proc/diskstats").read_text().splitlines()]
-    nets = [line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()[2:]]
+    lines = Path("/proc/net/dev").read_text().splitlines()[2:]
+    nets = [line.split(":")[0].strip() for line in lines]
     argv = [PYTHON, "-m", "dool", "--load", "--disk", "--io", "-D", ",".join(disks)]
     argv += ["--mem", "--mem-adv", "--swap", "--page", "--vm", "--vm-adv", "--net"]
     argv += ["-N", ",".join(nets), "--bytes", "--noupdate", "--output", str(place.out / "csv"), "1"]

@@ -91,7 +91,7 @@ def row(recorder: Any, of: Records, records: Records) -> str:
         rss += f", {shm:.0f} of it shared memory"
     cells = [
         recorder.title, ", ".join(versions),
-        f"{median(cpu):.0f} [{min(cpu):.0f} .. {max(cpu):.0f}], {len(cpu)} windows",
+        f"{median(cpu):.0f} [{min(cpu):.0f} .. {max(cpu):.0f}], n={len(cpu)}",
         *("" if value is None else f"{value:.2f}" for value in shown),
         rss, f"{median_of(of, 'bytes'):.0f}", f"{median_of(of, 'voluntary'):.1f}",
         recorder.leaves_out,
