@@ -2,9 +2,10 @@
 minutes apart, and then the median of them."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import median
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from recorders import ALL
 
@@ -25,11 +26,12 @@ def table(files: List[Path]) -> str:
             records += [json.loads(line) for line in lines]
     if not records:
         raise SystemExit("peers: nothing was measured")
+    records, left_out = of_one_machine(records)
     by_name = {
         recorder.name: [record for record in records if record["recorder"] == recorder.name]
         for recorder in ALL
     }
-    lines = [head(records), "", *COLUMNS]
+    lines = [head(records) + left_out, "", *COLUMNS]
     rows = []
     for recorder in ALL:
         if of := by_name[recorder.name]:
@@ -39,6 +41,21 @@ def table(files: List[Path]) -> str:
     lines += [text for _, text in sorted(rows, key=lambda each: each[0])]
     lines += ["", *goals(by_name, records)]
     return "\n".join(lines)
+
+
+def of_one_machine(records: Records) -> Tuple[Records, str]:
+    """The pieces of the machine that most windows were measured on. Disks that come and go change
+    what there is to read, and a piece in which that happened compares nothing."""
+    pieces: Dict[str, Set[str]] = {}
+    for record in records:
+        pieces.setdefault(record["piece"], set()).add(record["machine"])
+    machine, _ = Counter(record["machine"] for record in records).most_common(1)[0]
+    kept = [record for record in records if pieces[record["piece"]] == {machine}]
+    if not kept:
+        raise SystemExit("peers: the machine changed in every piece (disks or interfaces came or "
+                         "went); measure again")
+    count = len(records) - len(kept)
+    return kept, f" Left out: {count} windows of pieces with other disks or interfaces." * (count > 0)
 
 
 COLUMNS = [
@@ -51,16 +68,16 @@ COLUMNS = [
 def head(records: Records) -> str:
     dates = sorted({record["date"] for record in records})
     date = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    machines = sorted({record["machine"] for record in records})
     windows = sorted({record["seconds"] for record in records})
     disturbed = sum(record["others"] > QUIET for record in records)
+    most = max(record["others"] for record in records)
     text = (
-        f"Measured on {date}, {' / '.join(machines)}; one sample a second, windows of "
+        f"Measured on {date}, {records[0]['machine']}; one sample a second, windows of "
         f"{' and '.join(map(str, windows))} s without start-up, medians [least .. most]."
     )
     if disturbed:
         text += (f" In {disturbed} of {len(records)} windows other programs used more than "
-                 f"{QUIET:.0%} of the machine.")
+                 f"{QUIET:.0%} of the machine, at most {most:.0%}.")
     return text
 
 
