@@ -1,15 +1,17 @@
 //! The time-series file, written as a stream: a head, the samples host by host, and what is known
-//! beyond the format. Key order and number forms are those of the published format.
+//! beyond the format. Key order and number forms are those of the published format. The many samples
+//! are written by `json_sample`; everything that is there once goes through serde.
 
 use super::cluster::{ClusterDecoder, Sample};
 use super::format::Format;
 use super::hosts::HostError;
+use super::json_sample::SampleWriter;
+use super::json_text::{Buffer, Style, timestamp};
 use super::rings::DecodeError;
-use super::sample::{SampleView, timestamp};
 use super::timeseries::TimeSeriesSample;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 /// Indented by two spaces, as the reference writes it.
 pub static JSON: Format = Format {
@@ -17,8 +19,8 @@ pub static JSON: Format = Format {
     help: "Indented by two spaces",
     extension: "json",
     write: |all, out, progress| {
-        let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-        Writer { out, formatter: PrettyFormatter::with_indent(b"  ") }.file(all, progress)
+        let formatter = PrettyFormatter::with_indent(b"  ");
+        Writer { out: Buffer::new(out), formatter, style: Style::Indented }.file(all, progress)
     },
 };
 
@@ -28,22 +30,24 @@ pub static JSON_COMPACT: Format = Format {
     help: "Without white space",
     extension: "json",
     write: |all, out, progress| {
-        let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-        Writer { out, formatter: CompactFormatter }.file(all, progress)
+        let formatter = CompactFormatter;
+        Writer { out: Buffer::new(out), formatter, style: Style::Compact }.file(all, progress)
     },
 };
 
-/// Bytes that are collected before they are written.
-const BUFFER_BYTES: usize = 1 << 20;
+/// How deep a sample lies in objects and lists.
+pub(super) const SAMPLE_DEPTH: usize = 3;
 
-/// Writes the outer objects by hand and everything in them through serde: a stream of samples has
+/// Writes the outer objects by hand and what is small in them through serde: a stream of samples has
 /// no place in a serde value, since reading the next one may fail.
-struct Writer<W, F> {
-    out: W,
+struct Writer<'a, F> {
+    out: Buffer<'a>,
     formatter: F,
+    /// That of the formatter.
+    style: Style,
 }
 
-impl<W: Write, F: Formatter + Clone> Writer<W, F> {
+impl<F: Formatter + Clone> Writer<'_, F> {
     fn file(
         mut self,
         all: &ClusterDecoder,
@@ -85,12 +89,13 @@ impl<W: Write, F: Formatter + Clone> Writer<W, F> {
         host: usize,
         done: &mut dyn FnMut(),
     ) -> Result<(), DecodeError> {
+        let mut writer = SampleWriter::new(self.style, SAMPLE_DEPTH);
         let mut is_first = true;
         self.formatter.begin_array(&mut self.out)?;
         all.each_sample(host, |sample| {
             self.formatter.begin_array_value(&mut self.out, is_first)?;
             match sample {
-                Sample::Record(record) => self.value(&SampleView::new(record))?,
+                Sample::Record(record) => writer.write(&mut self.out, record)?,
                 Sample::Error(hostname, error) => self.value(&error_sample(hostname, error))?,
             }
             self.formatter.end_array_value(&mut self.out)?;

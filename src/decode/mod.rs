@@ -8,6 +8,8 @@ mod format;
 mod hosts;
 mod instances;
 mod json;
+mod json_sample;
+mod json_text;
 pub mod metadata;
 mod names;
 mod outline;
@@ -17,6 +19,9 @@ mod snapshot;
 mod survey;
 mod timeseries;
 mod wall;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub use cluster::ClusterDecoder;
 pub use facts::{

@@ -265,9 +265,15 @@ impl Rings {
             if segment.next(from).is_none() {
                 continue;
             }
-            let Some(description) = segment.copies.iter().find_map(|ring| describe(ring).ok())
-            else {
-                continue;
+            // That of the oldest segment is known.
+            let read = match index {
+                0 => None,
+                _ => segment.copies.iter().find_map(|ring| describe(ring).ok()),
+            };
+            let description = match (index, &read) {
+                (0, _) => &self.description,
+                (_, Some(description)) => description,
+                (_, None) => continue,
             };
             let remembered = Remembered::default();
             while let Some(seq) = segment.next(from) {
@@ -277,7 +283,6 @@ impl Rings {
                 }
                 let Ok(view) = RecordView::new(&words, &description.schema) else { continue };
                 let names = Names::new(&segment.copies, &remembered, Seq(seq));
-                let description = &description;
                 visit(Record { segment: index, seq: Seq(seq), view, description, names })?;
             }
         }
