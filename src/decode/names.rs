@@ -38,11 +38,17 @@ impl Deref for Known {
     }
 }
 
-/// What is remembered of the dictionary of a segment: entry number n, or that there is none, in
-/// place n modulo [`MAX_REMEMBERED`]. A recorder gives numbers out in turn, so that those in use
-/// rarely share a place.
+/// What is remembered of the dictionary of a segment: entry number n is in place n modulo
+/// [`MAX_REMEMBERED`]. A recorder gives numbers out in turn, so that those in use rarely share one.
 #[derive(Default)]
-pub(super) struct Remembered(RefCell<Vec<Option<(u32, Option<Rc<Known>>)>>>);
+pub(super) struct Remembered(RefCell<Vec<Option<Place>>>);
+
+/// An entry, or that there is none.
+#[derive(Clone)]
+struct Place {
+    entry: u32,
+    known: Option<Rc<Known>>,
+}
 
 /// The dictionary of a segment, as one record sees it.
 pub(super) struct Names<'a> {
@@ -64,14 +70,14 @@ impl<'a> Names<'a> {
         let mut places = self.remembered.0.borrow_mut();
         let place = entry as usize % MAX_REMEMBERED;
         let found = match places.get(place) {
-            Some(Some((of, found))) if *of == entry => found.clone(),
+            Some(Some(there)) if there.entry == entry => there.known.clone(),
             _ => {
                 let found = self.copies.iter().find_map(|ring| ring.entry(entry).ok().flatten());
                 let found = found.map(|entry| Rc::new(Known::new(entry)));
                 if places.len() <= place {
                     places.resize(place + 1, None);
                 }
-                places[place] = Some((entry, found.clone()));
+                places[place] = Some(Place { entry, known: found.clone() });
                 found
             }
         };
@@ -96,7 +102,7 @@ mod tests {
             let _ = names.get(0, entry);
             assert!(remembered.0.borrow().len() <= MAX_REMEMBERED);
         }
-        let (in_its_place, _) = remembered.0.borrow()[0].clone().unwrap();
+        let in_its_place = remembered.0.borrow()[0].as_ref().unwrap().entry;
         assert_eq!(in_its_place, MAX_REMEMBERED as u32, "entry 0 is forgotten");
         assert_eq!(names.get(0, 0), Some(first));
         assert_eq!(names.get(1, 0), None, "of another source");
