@@ -102,14 +102,17 @@ pub struct HostSummary {
 }
 
 impl HostSummary {
-    /// Notes what is known of the clock; a number that JSON does not have is not known.
+    /// Notes what is known of the clock; a number that JSON does not have is not known, and of an
+    /// offset only with how far off it may be.
     pub(super) fn set_clock(&mut self, clock: Option<HostClock>) {
         let Some(clock) = clock else { return };
-        let known = |number: f64| number.is_finite().then_some(number);
-        self.clock_offset_ms = known(clock.offset_ms);
-        self.clock_uncertainty_ms = known(clock.uncertainty_ms);
-        self.clock_drift_ppm = clock.drift_ppm.and_then(known);
-        self.clock_synchronised = clock.synchronised;
+        let HostClock { offset_ms, uncertainty_ms, drift_ppm, synchronised } = clock;
+        if offset_ms.is_finite() && uncertainty_ms.is_finite() {
+            self.clock_offset_ms = Some(offset_ms);
+            self.clock_uncertainty_ms = Some(uncertainty_ms);
+        }
+        self.clock_drift_ppm = drift_ppm.filter(|drift| drift.is_finite());
+        self.clock_synchronised = synchronised;
     }
 }
 

@@ -315,3 +315,21 @@ pub(super) fn text(name: &[u8]) -> String {
 pub(super) fn microseconds(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_of_many_lists_less_so_that_all_together_are_bounded() {
+        let limits = |hosts| {
+            let Limits { instances_of_a_source, gaps, clock_steps } = Limits::of_hosts(hosts);
+            (instances_of_a_source, gaps, clock_steps)
+        };
+        assert_eq!(limits(0), (10_000, 1000, 1000));
+        assert_eq!(limits(1), (10_000, 1000, 1000));
+        assert_eq!(limits(100), (10_000, 1000, 1000));
+        assert_eq!(limits(1000), (1000, 100, 100));
+        assert_eq!(limits(10_000), (256, 50, 50));
+    }
+}
