@@ -4,7 +4,7 @@
 
 use super::names::{Names, Remembered};
 use crate::description::Description;
-use crate::record::RecordView;
+use crate::record::{Common, RecordView};
 use crate::ring::{Header, Ring, RingError, Scan};
 use crate::units::Seq;
 use indexmap::IndexSet;
@@ -72,6 +72,12 @@ pub enum DecodeError {
         path: PathBuf,
         /// What the kernel said.
         source: std::io::Error,
+    },
+    /// Hosts that do not make one time series.
+    #[error("cannot put the hosts into one time series: {what}")]
+    Hosts {
+        /// What is wrong with them.
+        what: String,
     },
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
@@ -259,9 +265,15 @@ impl Rings {
             if segment.next(from).is_none() {
                 continue;
             }
-            let Some(description) = segment.copies.iter().find_map(|ring| describe(ring).ok())
-            else {
-                continue;
+            // That of the oldest segment is known.
+            let read = match index {
+                0 => None,
+                _ => segment.copies.iter().find_map(|ring| describe(ring).ok()),
+            };
+            let description = match (index, &read) {
+                (0, _) => &self.description,
+                (_, Some(description)) => description,
+                (_, None) => continue,
             };
             let remembered = Remembered::default();
             while let Some(seq) = segment.next(from) {
@@ -271,7 +283,6 @@ impl Rings {
                 }
                 let Ok(view) = RecordView::new(&words, &description.schema) else { continue };
                 let names = Names::new(&segment.copies, &remembered, Seq(seq));
-                let description = &description;
                 visit(Record { segment: index, seq: Seq(seq), view, description, names })?;
             }
         }
@@ -302,6 +313,13 @@ pub(super) struct Record<'a> {
     pub view: RecordView<'a>,
     pub description: &'a Description,
     pub names: Names<'a>,
+}
+
+impl Record<'_> {
+    /// `CLOCK_REALTIME` before the first read, ns.
+    pub fn wall_ns(&self) -> u64 {
+        self.view.common(Common::WallNs)
+    }
 }
 
 impl Segment {

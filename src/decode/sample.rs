@@ -1,26 +1,26 @@
-//! One record as a sample of the time-series file: a view that serialises itself, name by name,
-//! from the schema. A source needs no code here, only its shape.
+//! One record as a sample of the output, in whatever format: which sources it has, in the order of
+//! the published format, and what was wrong. A source needs no code here, only its shape.
 
 use super::names::Names;
 use super::rings::Record;
-use super::survey::{microseconds, text};
-use super::timeseries::Collection;
 use crate::fault::Fault;
-use crate::record::{BlockView, Common, FLAG_AT_STOP, FLAG_EXTRA, RecordView, RowHead};
-use crate::schema::{Field, Kind, Shape};
-use chrono::DateTime;
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use crate::record::{BlockView, RecordView, RowHead};
+use crate::schema::Shape;
 
 /// Sources of the published format, in its order; all others come behind `errors`.
 const PUBLISHED: [&str; 5] = ["diskstats", "vmstat", "meminfo", "loadavg", "netdev"];
 
-/// A record that serialises as a sample.
+/// A record as a sample.
 pub(super) struct SampleView<'a> {
-    view: RecordView<'a>,
-    hostname: &'a str,
-    names: Names<'a>,
-    errors: Vec<(&'a str, String)>,
+    pub view: RecordView<'a>,
+    pub hostname: &'a str,
+    pub names: Names<'a>,
+    /// By source, in words.
+    pub errors: Vec<(&'a str, String)>,
+    /// Those of the published format, in its order, and then all others.
     blocks: Vec<BlockView<'a>>,
+    /// How many of them are of the published format.
+    published: usize,
 }
 
 impl<'a> SampleView<'a> {
@@ -29,10 +29,11 @@ impl<'a> SampleView<'a> {
         let Record { view, description, names, .. } = record;
         let mut blocks: Vec<_> = view.blocks().collect();
         let place = |block: &BlockView<'_>| {
-            PUBLISHED.iter().position(|name| *name == block.source.name).unwrap_or(usize::MAX)
+            PUBLISHED.iter().position(|name| *name == block.source.name).unwrap_or(PUBLISHED.len())
         };
         // Stable: what is not published keeps the order of the schema.
         blocks.sort_by_key(place);
+        let published = blocks.partition_point(|block| place(block) < PUBLISHED.len());
         let mut errors = Vec::new();
         for block in &blocks {
             let mut sentences = Vec::new();
@@ -58,53 +59,22 @@ impl<'a> SampleView<'a> {
                 errors.push((block.source.name.as_str(), sentences.join("; ")));
             }
         }
-        SampleView { view, hostname: &description.hostname, names, errors, blocks }
+        SampleView { view, hostname: &description.hostname, names, errors, blocks, published }
     }
 
-    fn collection(&self) -> Collection {
-        let common = |which| self.view.common(which);
-        let begin_ns = common(Common::BeginNs);
-        let flags = common(Common::Flags);
-        Collection {
-            tick: common(Common::Tick),
-            time_unix_ns: common(Common::WallNs),
-            monotonic_ns: begin_ns,
-            window_us: microseconds(common(Common::EndNs).saturating_sub(begin_ns)),
-            lateness_us: microseconds(common(Common::LatenessNs)),
-            missed_ticks: common(Common::MissedTicks),
-            cpu_us: microseconds(common(Common::CpuNs)),
-            at_stop: flags & FLAG_AT_STOP != 0,
-            extra: flags & FLAG_EXTRA != 0,
-        }
+    /// The blocks with values of the published format, in its order.
+    pub fn published(&self) -> impl Iterator<Item = &BlockView<'a>> {
+        self.blocks[..self.published].iter().filter(|block| has_values(block))
     }
-}
 
-impl Serialize for SampleView<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("timestamp", &timestamp(self.view.common(Common::WallNs)))?;
-        map.serialize_entry("hostname", self.hostname)?;
-        let is_published = |block: &&BlockView<'_>| PUBLISHED.contains(&block.source.name.as_str());
-        let blocks = || self.blocks.iter().filter(|block| has_values(block));
-        let values = |block, extra| Values { block, names: &self.names, extra };
-        for block in blocks().filter(is_published) {
-            map.serialize_entry(&block.source.name, &values(block, false))?;
-        }
-        if !self.errors.is_empty() {
-            map.serialize_entry("errors", &Errors(&self.errors))?;
-        }
-        map.serialize_entry("collection", &self.collection())?;
-        for block in blocks().filter(|block| !is_published(block)) {
-            map.serialize_entry(&block.source.name, &values(block, false))?;
-        }
-        for block in blocks() {
-            let fields = block.source.shape.iter().flat_map(|shape| shape.fields());
-            if fields.into_iter().any(|field| field.extra) {
-                let key = format!("{}_extra", block.source.name);
-                map.serialize_entry(&key, &values(block, true))?;
-            }
-        }
-        map.end()
+    /// All others, in the order of the schema.
+    pub fn unpublished(&self) -> impl Iterator<Item = &BlockView<'a>> {
+        self.blocks[self.published..].iter().filter(|block| has_values(block))
+    }
+
+    /// The one and then the other.
+    pub fn all(&self) -> impl Iterator<Item = &BlockView<'a>> {
+        self.published().chain(self.unpublished())
     }
 }
 
@@ -115,95 +85,4 @@ fn has_values(block: &BlockView<'_>) -> bool {
         Some(Shape::Scalars { .. }) => block.rows > 0,
         Some(Shape::Table { .. }) => block.rows > 0 || block.fault_word == 0,
     }
-}
-
-struct Errors<'a>(&'a [(&'a str, String)]);
-
-impl Serialize for Errors<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(source, sentence)| (source, sentence)))
-    }
-}
-
-/// The values of one source: those of the published format, or those beyond it.
-struct Values<'a> {
-    block: &'a BlockView<'a>,
-    names: &'a Names<'a>,
-    extra: bool,
-}
-
-impl Serialize for Values<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.block.source.shape {
-            None => serializer.serialize_unit(),
-            Some(Shape::Scalars { fields }) => {
-                let mut map = serializer.serialize_map(None)?;
-                entries(&mut map, fields, self.block.data, self.extra)?;
-                map.end()
-            }
-            Some(shape @ Shape::Table { instance_key, columns }) => {
-                let mut list = serializer.serialize_seq(None)?;
-                for row in self.block.data.chunks_exact(shape.row_words()) {
-                    let head = RowHead::from_word(row[0]);
-                    let Some(entry) = self.names.get(self.block.index, head.entry) else {
-                        continue;
-                    };
-                    let present = columns.len().min(head.columns as usize);
-                    if self.extra && !columns[..present].iter().any(|column| column.extra) {
-                        continue;
-                    }
-                    list.serialize_element(&Row {
-                        key: instance_key,
-                        name: &text(&entry.name),
-                        columns: &columns[..present],
-                        words: &row[1..],
-                        extra: self.extra,
-                    })?;
-                }
-                list.end()
-            }
-        }
-    }
-}
-
-struct Row<'a> {
-    key: &'a str,
-    name: &'a str,
-    columns: &'a [Field],
-    words: &'a [u64],
-    extra: bool,
-}
-
-impl Serialize for Row<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry(self.key, self.name)?;
-        entries(&mut map, self.columns, self.words, self.extra)?;
-        map.end()
-    }
-}
-
-fn entries<M: SerializeMap>(
-    map: &mut M,
-    fields: &[Field],
-    words: &[u64],
-    extra: bool,
-) -> Result<(), M::Error> {
-    for (field, word) in fields.iter().zip(words).filter(|(field, _)| field.extra == extra) {
-        match field.kind {
-            Kind::Unsigned => map.serialize_entry(&field.name, word)?,
-            Kind::Signed => map.serialize_entry(&field.name, &word.cast_signed())?,
-            Kind::Hundredths => map.serialize_entry(&field.name, &(*word as f64 / 100.0))?,
-        }
-    }
-    Ok(())
-}
-
-/// `YYYY-MM-DDTHH:MM:SSZ`, UTC.
-pub(super) fn timestamp(wall_ns: u64) -> String {
-    let seconds = i64::try_from(wall_ns / 1_000_000_000).unwrap_or(i64::MAX);
-    // Every u64 of ns is before the year 2555.
-    DateTime::from_timestamp(seconds, 0)
-        .map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
-        .unwrap_or_default()
 }

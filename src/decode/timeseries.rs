@@ -172,6 +172,16 @@ mod tests {
     }
 
     #[test]
+    fn a_float_is_read_back_as_it_was_written() {
+        let times = |ns: u64| Collection { cpu_us: ns as f64 / 1000.0, ..Collection::default() };
+        for ns in (0..100_000).chain((0..1000).map(|n| u64::MAX >> (n % 60) ^ n)) {
+            let text = serde_json::to_string(&times(ns)).unwrap();
+            assert_eq!(serde_json::from_str::<Collection>(&text).unwrap(), times(ns), "{text}");
+        }
+        assert_eq!(serde_json::from_str::<f64>("0.0001").unwrap(), 0.0001);
+    }
+
+    #[test]
     fn data_round_trips_and_unknown_keys_are_ignored() {
         let text = format!(
             r#"{{"collection_interval_seconds":10.0,"start_time":"a","end_time":"b","num_samples":1,"samples_by_host":{{"x":[{SAMPLE}],"y":[]}},"collection_method":"local","hosts_requested":["x","y"],"hosts_collected":["x"]}}"#
