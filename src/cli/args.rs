@@ -243,7 +243,8 @@ pub struct BenchArgs {
     )]
     pub pairs: u32,
     /// Compare also the number that this regular expression finds in COMMAND's output: in its one
-    /// group, where it matches last. May be given several times. 12.5k counts as 12500
+    /// group, where it matches last; 12.5k is 12500. (?<iops>...) gives it a name. May be given
+    /// several times
     #[arg(long, value_name = "REGEX", value_parser = metric, requires = "command")]
     pub metric: Vec<Metric>,
     /// For the order of the pairs [default: by the clock; it is printed]

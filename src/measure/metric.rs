@@ -47,9 +47,9 @@ impl Metric {
         }
     }
 
-    /// The expression.
+    /// The name of its group, or the expression.
     pub fn name(&self) -> &str {
-        self.regex.as_str()
+        self.regex.capture_names().flatten().next().unwrap_or(self.regex.as_str())
     }
 
     /// The number in the group of the last match: what a benchmark says of itself before its end is
@@ -107,6 +107,7 @@ mod tests {
         assert!(matches!(Metric::new("a(b"), Err(MetricError::Syntax(_))));
         assert!(matches!(Metric::new("ab"), Err(MetricError::Groups { found: 0 })));
         assert!(matches!(Metric::new("(a)(b)"), Err(MetricError::Groups { found: 2 })));
-        assert!(Metric::new("(?:a)(b)").is_ok());
+        assert_eq!(Metric::new("(?:a)(b)").unwrap().name(), "(?:a)(b)");
+        assert_eq!(Metric::new("(?:a)(?<it>b)").unwrap().name(), "it");
     }
 }

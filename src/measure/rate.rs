@@ -31,7 +31,7 @@ pub struct HighRate {
     pub sampler_cpu_percent: f64,
     /// Share of one CPU of the whole process, with the durable copy.
     pub process_cpu_percent: f64,
-    /// Busy processes for each CPU meanwhile.
+    /// The load over the last minute of it.
     pub load_1m: f64,
 }
 
