@@ -224,11 +224,11 @@ pub struct BenchArgs {
     /// Less of everything, in half a minute: to see that it works, the figures are rough
     #[arg(long, conflicts_with = "command")]
     pub quick: bool,
-    /// How long each window of the cold part and each row of the lateness part takes [default: 12
-    /// and 4 seconds]
+    /// How long each window of the cold part and each row of the lateness part takes, at most 10m
+    /// [default: 12 and 4 seconds]
     #[arg(
         long, value_name = "TIME", value_parser = time, allow_hyphen_values = true,
-        conflicts_with_all = ["command", "quick"]
+        conflicts_with = "command"
     )]
     pub seconds: Option<Duration>,
     #[command(flatten)]

@@ -22,6 +22,7 @@ const MAX_APART: Duration = Duration::from_secs(1);
 const MAX_LATENESS_INTERVAL: Duration = Duration::from_millis(10);
 const HIGH_RATE_INTERVAL: Duration = Duration::from_millis(1);
 const HIGH_RATE_TICKS: u32 = 60_000;
+const MAX_SECONDS: Duration = Duration::from_secs(600);
 const LONG_RUN: Duration = Duration::from_secs(600);
 
 /// Everything that was measured; what was not is not there.
@@ -58,6 +59,10 @@ pub fn main(args: &BenchArgs) -> u8 {
         term::error(error);
         return USAGE;
     }
+    if let Err(sentence) = times_fit(args) {
+        term::error(sentence);
+        return USAGE;
+    }
     let attendant = Attendant::new(move |line| volume.say(line));
     let interrupt = attendant.interrupt.clone();
     if let Err(error) = signals::listen(&signals::ENDING, move |_| interrupt.set()) {
@@ -87,6 +92,35 @@ pub fn main(args: &BenchArgs) -> u8 {
         return FAILED;
     }
     out.end(&report)
+}
+
+/// Whether there are samples in what is measured, and an end to it.
+fn times_fit(args: &BenchArgs) -> Result<(), String> {
+    let least = cold_plan(args).interval * 2;
+    if let Some(seconds) = args.seconds
+        && !(least..=MAX_SECONDS).contains(&seconds)
+    {
+        return Err(format!("--seconds {seconds:?} is not possible; choose from {least:?} to 10m"));
+    }
+    let time = long_run_time(args);
+    if wanted(args, Part::LongRun) && args.interval > time / 10 {
+        return Err(format!(
+            "a long run of {time:?} has too few samples at an interval of {:?}; choose one of {:?} at \
+             most",
+            args.interval,
+            time / 10
+        ));
+    }
+    Ok(())
+}
+
+fn wanted(args: &BenchArgs, part: Part) -> bool {
+    const DEFAULT: [Part; 3] = [Part::Hot, Part::Cold, Part::Lateness];
+    args.only.as_deref().unwrap_or(&DEFAULT).contains(&part)
+}
+
+fn long_run_time(args: &BenchArgs) -> Duration {
+    if args.quick { LONG_RUN / 60 } else { LONG_RUN }
 }
 
 /// Standard output: tables as they come, or one JSON object at the end.
@@ -127,8 +161,7 @@ fn measure(
     out: &mut Out,
     attendant: &Attendant,
 ) -> Result<(), MeasureError> {
-    const DEFAULT: [Part; 3] = [Part::Hot, Part::Cold, Part::Lateness];
-    let wanted = |part| args.only.as_deref().unwrap_or(&DEFAULT).contains(&part);
+    let wanted = |part| wanted(args, part);
     let thread = args.thread.settings();
     if wanted(Part::Hot) {
         let cost = hot(if args.quick { 2_000 } else { 20_000 }, attendant)?;
@@ -157,8 +190,7 @@ fn measure(
         report.high_rate = Some(rate);
     }
     if wanted(Part::LongRun) {
-        let time = if args.quick { LONG_RUN / 60 } else { LONG_RUN };
-        let run = long_run(args.interval, time, &recorder, attendant)?;
+        let run = long_run(args.interval, long_run_time(args), &recorder, attendant)?;
         out.part(&run);
         report.long_run = Some(run);
     }

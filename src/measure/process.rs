@@ -108,8 +108,10 @@ impl Scratch {
 }
 
 fn scratch_in(dir: &str) -> Result<TempDir, MeasureError> {
+    // By whom, should it stay behind.
+    let prefix = format!("ringstat-bench-{}-", std::process::id());
     let mut builder = tempfile::Builder::new();
-    builder.prefix("ringstat-bench-");
+    builder.prefix(&prefix);
     let failed = |source: io::Error| MeasureError::Scratch { dir: std::env::temp_dir(), source };
     builder.tempdir_in(dir).or_else(|_| builder.tempdir()).map_err(failed)
 }
