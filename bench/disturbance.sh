@@ -60,7 +60,7 @@ fio_reads() {
 cpu_bound() {
   local interval=$1 count=$2 seconds=$3 per_second
   # As much as the seconds are filled with, whatever the CPU.
-  per_second=$("$work" 500 | sed 's/.*: //')
+  per_second=$(${BEHIND:-} "$work" 1000 | sed 's/.*: //')
   measure "all CPUs busy" "$interval" "$count" --metric 'per second: (?<per_second>[0-9.]+)' -- \
     "$work" "$(awk -v rate="$per_second" -v seconds="$seconds" -v cpus="$(nproc)" \
       'BEGIN {printf "%d", rate * seconds / cpus}')"
