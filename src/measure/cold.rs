@@ -193,7 +193,8 @@ impl ColdCost {
         let bare_us = us(Kind::NoMirror)?;
         let copy_us = us(Kind::Mirror).map_or(0.0, |mirrored_us| (mirrored_us - bare_us).max(0.0));
         let per_second = bare_us / interval.as_secs_f64() + copy_us / self.interval_seconds;
-        Some(per_second / 1e6 * 100.0)
+        // 1 % of a CPU is 10,000 us of each second.
+        Some(per_second / 1e4)
     }
 }
 
