@@ -2,7 +2,9 @@
 //! with `pread` and throwing the text away; at the end a table of the medians of this run.
 
 use criterion::{Criterion, Throughput};
-use ringstat_bench::{Pair, machine, percentile};
+use ringstat::measure::cost::Pair;
+use ringstat::measure::machine;
+use ringstat::measure::stats::Median;
 use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             bencher.iter_custom(|count| timed(count, &mut sample_us, || probe.sample()));
         });
         group.finish();
-        let medians = [percentile(&mut floor_us, 50), percentile(&mut sample_us, 50)];
+        let medians = [&floor_us, &sample_us].map(|us| Median::of(us).median);
         table.push((pair.name, text_bytes, medians));
     }
     criterion.final_summary();

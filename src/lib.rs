@@ -41,6 +41,8 @@
 mod decode;
 mod description;
 mod fault;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod place;
 mod record;
 pub mod ring;

@@ -3,6 +3,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ringstat::measure::Metric;
 use ringstat::{CpuChoice, FORMATS, Format, Policy, Recorder, RecorderBuilder, ThreadSettings};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub enum Command {
     Info(InfoArgs),
     /// Find rings that dead runs left behind, and write the files that they owed
     Recover(RecoverArgs),
+    /// Measure what recording costs on this host; with COMMAND, whether it disturbs that
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -117,16 +120,8 @@ pub struct Options {
         default_value = "30"
     )]
     pub sync_interval: Duration,
-    /// CPU to pin the sampler to: a number, none, or auto: the last CPU beside those that the
-    /// command is confined to; if there is none beside, none
-    #[arg(long, value_name = "N|auto|none", value_parser = cpu, allow_hyphen_values = true, default_value = "auto")]
-    pub cpu: CpuChoice,
-    /// Scheduling policy of the sampler (SCHED_IDLE, SCHED_BATCH, SCHED_OTHER)
-    #[arg(long, value_name = "POLICY", default_value = "other")]
-    pub policy: PolicyName,
-    /// Nice value of the sampler, -20 to 19; below 0 needs CAP_SYS_NICE [default: as started]
-    #[arg(long, value_name = "N", value_parser = nice, allow_hyphen_values = true)]
-    pub nice: Option<i32>,
+    #[command(flatten)]
+    pub thread: ThreadArgs,
     /// Sources to record, separated by commas: diskstats, vmstat, meminfo, loadavg, netdev
     /// [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -143,6 +138,21 @@ pub struct Options {
     /// Say nothing but warnings and errors
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub quiet: bool,
+}
+
+/// How the sampler's thread is run.
+#[derive(Debug, Args)]
+pub struct ThreadArgs {
+    /// CPU to pin the sampler to: a number, none, or auto: the last CPU beside those that the
+    /// command is confined to; if there is none beside, none
+    #[arg(long, value_name = "N|auto|none", value_parser = cpu, allow_hyphen_values = true, default_value = "auto")]
+    pub cpu: CpuChoice,
+    /// Scheduling policy of the sampler (SCHED_IDLE, SCHED_BATCH, SCHED_OTHER)
+    #[arg(long, value_name = "POLICY", default_value = "other")]
+    pub policy: PolicyName,
+    /// Nice value of the sampler, -20 to 19; below 0 needs CAP_SYS_NICE [default: as started]
+    #[arg(long, value_name = "N", value_parser = nice, allow_hyphen_values = true)]
+    pub nice: Option<i32>,
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +200,82 @@ pub struct RecoverArgs {
     pub places: Places,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without COMMAND it takes about four minutes, and the figures hold for a host that does nothing else
+meanwhile. With COMMAND it takes as long as 2 x N + 1 runs of that.
+
+Exit status: 0 if all was measured; 1 if not, also if COMMAND failed; 2 if ringstat was asked for what
+cannot be.")]
+pub struct BenchArgs {
+    /// Time between two samples that shares of a CPU are given for, and at which COMMAND is recorded:
+    /// seconds, or with a unit (250ms, 1m); from 1ms to 24h
+    #[arg(
+        long, value_name = "TIME", value_parser = time, allow_hyphen_values = true,
+        default_value = "10"
+    )]
+    pub interval: Duration,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// What to measure, separated by commas [default: hot,cold,lateness]
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', conflicts_with = "command")]
+    pub only: Option<Vec<Part>>,
+    /// Less of everything, in half a minute: to see that it works, the figures are rough
+    #[arg(long, conflicts_with = "command")]
+    pub quick: bool,
+    /// How long each window of the cold part and each row of the lateness part takes, at most 10m
+    /// [default: 12 and 4 seconds]
+    #[arg(
+        long, value_name = "TIME", value_parser = time, allow_hyphen_values = true,
+        conflicts_with = "command"
+    )]
+    pub seconds: Option<Duration>,
+    #[command(flatten)]
+    pub thread: ThreadArgs,
+    /// Record COMMAND without a durable copy on a disk
+    #[arg(long, requires = "command")]
+    pub no_mirror: bool,
+    /// Pairs of runs of COMMAND, without and with recording, in an order that is chosen at random
+    #[arg(
+        long, value_name = "N", default_value_t = 10, allow_hyphen_values = true,
+        value_parser = clap::value_parser!(u32).range(2..=10_000), requires = "command"
+    )]
+    pub pairs: u32,
+    /// Compare also the number that this regular expression finds in COMMAND's output: in its one
+    /// group, where it matches last; 12.5k is 12500. (?<iops>...) gives it a name. May be given
+    /// several times
+    #[arg(long, value_name = "REGEX", value_parser = metric, requires = "command")]
+    pub metric: Vec<Metric>,
+    /// For the order of the pairs [default: by the clock; it is printed]
+    #[arg(long, value_name = "N", requires = "command")]
+    pub seed: Option<u64>,
+    /// Show the output of COMMAND
+    #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing but figures, warnings and errors
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub quiet: bool,
+    /// A benchmark of your own and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What `bench` can measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// One sample back to back, by source, and where the time goes
+    Hot,
+    /// The whole process, samples a second apart
+    Cold,
+    /// How well the sampler keeps time, idle and under full load
+    Lateness,
+    /// A minute at 1ms: ticks taken, lateness, share of a CPU
+    HighRate,
+    /// Ten minutes at --interval, and what ten hours would cost
+    LongRun,
+}
+
 /// Where else to look for runs.
 #[derive(Debug, Args)]
 pub struct Places {
@@ -221,17 +307,21 @@ impl From<PolicyName> for Policy {
     }
 }
 
+impl ThreadArgs {
+    pub fn settings(&self) -> ThreadSettings {
+        ThreadSettings { policy: self.policy.into(), nice: self.nice, cpu: self.cpu }
+    }
+}
+
 impl Options {
     /// A recorder as these options say.
     pub fn builder(&self) -> RecorderBuilder {
-        let cpu = self.cpu;
-        let thread = ThreadSettings { policy: self.policy.into(), nice: self.nice, cpu };
         let mut builder = Recorder::builder()
             .interval(self.interval)
             .results_dir(&self.results_dir)
             .format(self.format)
             .sync_interval(self.sync_interval)
-            .thread(thread)
+            .thread(self.thread.settings())
             .procfs(&self.procfs)
             .keep_ring(self.keep_ring)
             .lock_process(true);
@@ -284,6 +374,10 @@ fn time(text: &str) -> Result<Duration, String> {
 fn formats() -> impl TypedValueParser<Value = &'static Format> {
     let names = FORMATS.map(|format| PossibleValue::new(format.name).help(format.help));
     PossibleValuesParser::new(names).map(|name| Format::find(&name).unwrap_or_default())
+}
+
+fn metric(text: &str) -> Result<Metric, String> {
+    Metric::new(text).map_err(|error| error.to_string())
 }
 
 fn samples(text: &str) -> Result<u64, String> {

@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what they share: how they speak and how they end.
 
 mod args;
+mod bench;
 mod child;
 mod decode;
 mod info;
@@ -21,6 +22,9 @@ const USAGE: u8 = 2;
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
+    if let Some(status) = ringstat::measure::child_main() {
+        return status;
+    }
     signals::survive_inheritance();
     let status = match Cli::parse().command {
         Command::Run(args) => run::main(&args),
@@ -28,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::Decode(args) => decode::main(&args),
         Command::Info(args) => info::main(&args),
         Command::Recover(args) => recover::main(&args),
+        Command::Bench(args) => bench::main(&args),
     };
     ExitCode::from(status)
 }

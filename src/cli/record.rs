@@ -41,7 +41,7 @@ pub fn main(args: &RecordArgs) -> u8 {
     }
     let since = Instant::now();
     if args.options.skip_timeseries {
-        wait(&stop, args.duration, |_| {});
+        wait(&stop, args.duration, Duration::MAX, |_| {});
         let ended = Ended { runtime_seconds: since.elapsed().as_secs_f64(), exit_status: None };
         return match recorder.write_metadata_only(ended, &[]) {
             Ok(files) => {
@@ -62,7 +62,9 @@ pub fn main(args: &RecordArgs) -> u8 {
         }
     };
     let mut progress = Progress::new("recording", volume);
-    wait(&stop, args.duration, |elapsed| progress.line(line(&recorder, elapsed)));
+    // Who is shown nothing is not woken for it: that would be a second wake-up for each sample.
+    let refresh = if progress.is_wanted() { REFRESH } else { Duration::MAX };
+    wait(&stop, args.duration, refresh, |elapsed| progress.line(line(&recorder, elapsed)));
     drop(progress);
     writing.store(true, Ordering::Relaxed);
     match recorder.stop() {
@@ -74,8 +76,13 @@ pub fn main(args: &RecordArgs) -> u8 {
     }
 }
 
-/// Waits for the signal or the end of the time; tells `every` second how long it has been.
-fn wait(stop: &Receiver<()>, duration: Option<Duration>, mut every: impl FnMut(Duration)) {
+/// Waits for the signal or the end of the time; tells `every` so often how long it has been.
+fn wait(
+    stop: &Receiver<()>,
+    duration: Option<Duration>,
+    refresh: Duration,
+    mut every: impl FnMut(Duration),
+) {
     let since = Instant::now();
     loop {
         let left = match duration {
@@ -85,7 +92,7 @@ fn wait(stop: &Receiver<()>, duration: Option<Duration>, mut every: impl FnMut(D
         if left.is_zero() {
             return;
         }
-        match stop.recv_timeout(left.min(REFRESH)) {
+        match stop.recv_timeout(left.min(refresh)) {
             Err(RecvTimeoutError::Timeout) => every(since.elapsed()),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }

@@ -295,6 +295,14 @@ impl Probe {
         self.recorder.record(Occasion { now_ns, due, missed: 0, flags: 0 });
     }
 
+    /// Reads and parses as for a sample, and commits nothing. Whether all of it fitted.
+    #[inline]
+    pub fn parse(&mut self) -> bool {
+        let Recorder { taker, ring, draft, seq, .. } = &mut self.recorder;
+        RecordWriter::new(draft.record(), taker.sources())
+            .is_ok_and(|mut record| taker.take(&mut record, ring, *seq, Fit::All).is_ok())
+    }
+
     /// Samples taken so far.
     pub fn samples(&self) -> u64 {
         self.recorder.seq.0

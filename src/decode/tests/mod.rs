@@ -8,7 +8,7 @@ use super::rings::{Record, Rings};
 use crate::description::{Description, RunFacts, SamplerFacts, SystemFacts};
 use crate::record::COMMON_WORDS;
 use crate::ring::{
-    Header, Layout, MIN_INTERVAL_NS, Ring, RingWriter, Segment, WordMap, description_check,
+    Draft, Header, Layout, MIN_INTERVAL_NS, Ring, RingWriter, Segment, WordMap, description_check,
 };
 use crate::schema::{Schema, SourceSchema};
 use crate::sync::Ordering;
@@ -66,9 +66,9 @@ fn rings(hostname: &str, sources: Vec<SourceSchema>, names: &[Name], records: &[
     for (source, identity, name) in names {
         ring.add_entry(*source, *identity, Seq(0), name).unwrap();
     }
+    let draft = Draft::new(layout.record());
     for (seq, made) in (0..).zip(records) {
-        let slot = ring.begin(Seq(seq)).unwrap();
-        let record = slot.record();
+        let record = draft.record();
         let mut at = COMMON_WORDS;
         let store = |at: &mut usize, word: u64| {
             record[*at].store(word, Ordering::Relaxed);
@@ -80,7 +80,7 @@ fn rings(hostname: &str, sources: Vec<SourceSchema>, names: &[Name], records: &[
             store(&mut at, *count as u64);
             words.iter().for_each(|word| store(&mut at, *word));
         }
-        slot.commit(at);
+        ring.begin(Seq(seq)).unwrap().commit_draft(&draft, at);
     }
     Rings::new(vec![Ring::new(Box::new(segment), Path::new("made")).unwrap()]).unwrap()
 }

@@ -1,0 +1,429 @@
+//! Whether recording disturbs somebody's benchmark: it runs in pairs, without and with a recorder,
+//! in an order that is chosen at random, and the differences within the pairs are what counts.
+
+use super::metric::Metric;
+use super::process::Scratch;
+use super::rate::cpu_us;
+use super::stats::{Difference, Median};
+use super::{Attendant, MeasureError};
+use crate::run::{Recorder, RecorderBuilder};
+use nix::sys::resource::{UsageWho, getrusage};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The end of an output that figures are looked for in.
+const MAX_OUTPUT_BYTES: u64 = 64 << 20;
+/// The end of it that is shown when something is wrong.
+const LAST_WORDS_BYTES: usize = 2000;
+
+/// What is to be compared.
+pub struct ComparePlan {
+    /// The command and its arguments.
+    pub command: Vec<OsString>,
+    /// Pairs of runs.
+    pub pairs: u32,
+    /// For their order.
+    pub seed: u64,
+    /// Time between two samples.
+    pub interval: Duration,
+    /// Whether the recorder keeps a durable copy.
+    pub mirrored: bool,
+    /// The recorder, but for its directories.
+    pub recorder: RecorderBuilder,
+    /// What is looked for in the output.
+    pub metrics: Vec<Metric>,
+}
+
+/// Whether recording makes a difference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// As it could be typed.
+    pub command: String,
+    /// Time between two samples.
+    pub interval_seconds: f64,
+    /// Pairs of runs.
+    pub pairs: u32,
+    /// What their order came from.
+    pub seed: u64,
+    /// For each pair, whether its recorded run was the first.
+    pub recorded_first: Vec<bool>,
+    /// What was measured of each run.
+    pub figures: Vec<Figure>,
+    /// Samples of a recorded run, on average.
+    pub samples_per_run: f64,
+    /// Ticks without a sample, of all runs.
+    pub ticks_missed: u64,
+    /// CPU time of the sampler's thread per sample.
+    pub sampler_cpu_us_per_sample: f64,
+}
+
+/// One figure of every run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    /// `wall time`, `CPU time`, or the expression.
+    pub name: String,
+    /// Of the runs without recording.
+    pub without: Median,
+    /// Of the runs with recording.
+    pub with: Median,
+    /// Each pair: without, with.
+    pub pairs: Vec<(f64, f64)>,
+    /// With minus without, with its 95 % confidence interval.
+    pub difference: Difference,
+    /// The same in % of the mean without; `None` if that is 0.
+    pub difference_percent: Option<Difference>,
+    /// What that means.
+    pub conclusion: String,
+}
+
+/// What more of a figure is called, and less of it.
+type Words = (&'static str, &'static str);
+
+const WALL_TIME: (&str, Words) = ("wall time, s", ("slower", "faster"));
+const CPU_TIME: (&str, Words) = ("CPU time, s", ("more", "less"));
+const OTHER: Words = ("higher", "lower");
+
+impl Figure {
+    fn new(name: &str, words: Words, pairs: Vec<(f64, f64)>) -> Option<Figure> {
+        let (without, with): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+        let difference = Difference::of(&pairs)?;
+        let mean = without.iter().sum::<f64>() / without.len() as f64;
+        let percent = difference.relative_to(mean.abs() / 100.0);
+        let difference_percent = (mean != 0.0).then_some(percent);
+        let conclusion = match difference_percent {
+            Some(percent) => conclusion(&percent, words, " %"),
+            None => conclusion(&difference, words, ""),
+        };
+        Some(Figure {
+            name: name.to_owned(),
+            without: Median::of(&without),
+            with: Median::of(&with),
+            pairs,
+            difference,
+            difference_percent,
+            conclusion,
+        })
+    }
+}
+
+/// A plain sentence.
+fn conclusion(difference: &Difference, (more, less): Words, unit: &str) -> String {
+    if difference.is_none_seen() {
+        let bound = short(difference.bound());
+        return format!("no difference seen; anything above {bound}{unit} would have been");
+    }
+    let word = if difference.mean > 0.0 { more } else { less };
+    let mut ends = [difference.low.abs(), difference.high.abs()];
+    ends.sort_by(f64::total_cmp);
+    let [low, high] = ends.map(short);
+    format!("{word} by {}{unit} ({low} to {high})", short(difference.mean.abs()))
+}
+
+/// Two digits that count.
+fn short(value: f64) -> String {
+    let decimals = match value.abs() {
+        value if value >= 10.0 => 0,
+        value if value >= 1.0 => 1,
+        value if value >= 0.1 => 2,
+        value if value >= 0.01 || value == 0.0 => 3,
+        _ => 5,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// For each pair, whether its recorded run is the first: of two pairs that follow each other one
+/// is, so that neither kind has the better place, and which one is left to chance.
+fn order(pairs: u32, seed: u64) -> Vec<bool> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut order = Vec::new();
+    while order.len() < pairs as usize {
+        let first = random.bool();
+        order.extend([first, !first]);
+    }
+    order.truncate(pairs as usize);
+    order
+}
+
+/// What one run came to.
+struct Run {
+    wall_s: f64,
+    cpu_s: f64,
+    figures: Vec<f64>,
+}
+
+/// What recording came to, over all runs.
+#[derive(Default)]
+struct Recorded {
+    samples: u64,
+    missed: u64,
+    cpu_us: f64,
+}
+
+/// Runs the command once to warm up and then in pairs. `show` gets what it says.
+///
+/// # Errors
+/// [`MeasureError`].
+pub fn compare(
+    plan: &ComparePlan,
+    show: &dyn Fn(&[u8]),
+    attendant: &Attendant,
+) -> Result<Comparison, MeasureError> {
+    attendant.tell(format_args!(
+        "a run to warm up, then {} pairs without and with recording; seed {}",
+        plan.pairs, plan.seed
+    ));
+    let warm_up = plan.run("The run to warm up", show, attendant)?;
+    let whole_s = warm_up.wall_s * f64::from(plan.pairs) * 2.0;
+    attendant.tell(format_args!(
+        "one run takes {:.1} s, all of them about {whole_s:.0} s",
+        warm_up.wall_s
+    ));
+    let recorded_first = order(plan.pairs, plan.seed);
+    let mut runs = Vec::new();
+    let mut recorded = Recorded::default();
+    for (index, &recorded_first) in recorded_first.iter().enumerate() {
+        attendant.tell(format_args!("pair {} of {}", index + 1, plan.pairs));
+        let pair = index + 1;
+        let without =
+            || plan.run(&format!("Pair {pair}: the run without recording"), show, attendant);
+        let name = format!("Pair {pair}: the run with recording");
+        let mut with = || plan.run_recorded(&name, &mut recorded, show, attendant);
+        runs.push(if recorded_first {
+            let with = with()?;
+            (without()?, with)
+        } else {
+            (without()?, with()?)
+        });
+    }
+    let column = |of: &dyn Fn(&Run) -> f64| -> Vec<(f64, f64)> {
+        runs.iter().map(|(without, with)| (of(without), of(with))).collect()
+    };
+    let wall = Figure::new(WALL_TIME.0, WALL_TIME.1, column(&|run| run.wall_s));
+    let cpu = Figure::new(CPU_TIME.0, CPU_TIME.1, column(&|run| run.cpu_s));
+    let others = plan.metrics.iter().enumerate().map(|(index, metric)| {
+        Figure::new(metric.name(), OTHER, column(&|run| run.figures[index]))
+    });
+    let samples = recorded.samples.max(1) as f64;
+    Ok(Comparison {
+        command: shown(&plan.command),
+        interval_seconds: plan.interval.as_secs_f64(),
+        pairs: plan.pairs,
+        seed: plan.seed,
+        recorded_first,
+        figures: [wall, cpu].into_iter().chain(others).flatten().collect(),
+        samples_per_run: recorded.samples as f64 / f64::from(plan.pairs.max(1)),
+        ticks_missed: recorded.missed,
+        sampler_cpu_us_per_sample: recorded.cpu_us / samples,
+    })
+}
+
+fn shown(command: &[OsString]) -> String {
+    shell_words::join(command.iter().map(|word| word.to_string_lossy()))
+}
+
+impl ComparePlan {
+    fn run_recorded(
+        &self,
+        name: &str,
+        recorded: &mut Recorded,
+        show: &dyn Fn(&[u8]),
+        attendant: &Attendant,
+    ) -> Result<Run, MeasureError> {
+        let scratch = Scratch::new(self.mirrored)?;
+        let builder = self.recorder.clone().interval(self.interval).lock_process(true);
+        let builder = builder.ring_dir(scratch.ring_dir()).results_dir(scratch.results_dir());
+        let builder = match scratch.mirror_dir() {
+            Some(dir) => builder.mirror_dir(dir),
+            None => builder.no_mirror(),
+        };
+        let mut recorder: Recorder = builder.build()?;
+        recorder.start()?;
+        let run = self.run(name, show, attendant);
+        let recording = recorder.stop()?;
+        let summary = recording.summary();
+        recording.discard();
+        let (run, summary) = (run?, summary?);
+        recorded.samples += summary.samples_taken;
+        recorded.missed += summary.ticks_missed;
+        recorded.cpu_us += summary.cost.cpu_us_per_sample * summary.samples_taken as f64;
+        Ok(run)
+    }
+
+    fn run(
+        &self,
+        name: &str,
+        show: &dyn Fn(&[u8]),
+        attendant: &Attendant,
+    ) -> Result<Run, MeasureError> {
+        attendant.interrupt.check()?;
+        let mut output = Output::new()?;
+        let empty = OsString::new();
+        let (program, arguments) = self.command.split_first().unwrap_or((&empty, &[]));
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(output.end()?).stderr(output.end()?);
+        let cpu_before_us = children_cpu_us()?;
+        let since = Instant::now();
+        let mut child = command
+            .spawn()
+            .map_err(|source| MeasureError::NotStarted { what: format!("{program:?}"), source })?;
+        let status = wait(&mut child, attendant)?;
+        let wall_s = since.elapsed().as_secs_f64();
+        let cpu_s = (children_cpu_us()? - cpu_before_us) / 1e6;
+        attendant.interrupt.check()?;
+        let output = output.read()?;
+        show(&output);
+        let run = name.to_owned();
+        if !status.success() {
+            return Err(MeasureError::Failed { run, status, said: last_words(&output) });
+        }
+        let mut figures = Vec::new();
+        for metric in &self.metrics {
+            figures.push(metric.find(&output).ok_or_else(|| MeasureError::NoFigure {
+                run: name.to_owned(),
+                metric: metric.name().to_owned(),
+                said: last_words(&output),
+            })?);
+        }
+        Ok(Run { wall_s, cpu_s, figures })
+    }
+}
+
+/// Waits for a command that an interrupt may end.
+fn wait(child: &mut Child, attendant: &Attendant) -> Result<ExitStatus, MeasureError> {
+    let pid = Pid::from_child(child);
+    attendant.interrupt.set_command(Some(pid));
+    // Its number stays its own until it is reaped.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while waitid(WaitId::Pid(pid), options).err() == Some(rustix::io::Errno::INTR) {}
+    attendant.interrupt.set_command(None);
+    child.wait().map_err(MeasureError::Usage)
+}
+
+/// CPU time of all children that were waited for, and of theirs, us.
+fn children_cpu_us() -> Result<f64, MeasureError> {
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN);
+    used.map(cpu_us).map_err(|errno| MeasureError::Usage(errno.into()))
+}
+
+/// What a command says: a file in memory, so that nobody has to read along and no disk is written.
+struct Output(File);
+
+impl Output {
+    fn new() -> Result<Output, MeasureError> {
+        let failed = |errno: rustix::io::Errno| MeasureError::Output(errno.into());
+        let file = memfd_create("ringstat-bench", MemfdFlags::CLOEXEC).map_err(failed)?;
+        Ok(Output(file.into()))
+    }
+
+    /// For the command to write to. All ends share one place in the file.
+    fn end(&self) -> Result<Stdio, MeasureError> {
+        self.0.try_clone().map(Stdio::from).map_err(MeasureError::Output)
+    }
+
+    /// All of it, or the end of what is too long.
+    fn read(&mut self) -> Result<Vec<u8>, MeasureError> {
+        let mut bytes = Vec::new();
+        let mut read = || {
+            let length = self.0.seek(SeekFrom::End(0))?;
+            self.0.seek(SeekFrom::Start(length.saturating_sub(MAX_OUTPUT_BYTES)))?;
+            (&self.0).take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes)
+        };
+        read().map_err(MeasureError::Output)?;
+        Ok(bytes)
+    }
+}
+
+fn last_words(output: &[u8]) -> String {
+    let end = &output[output.len().saturating_sub(LAST_WORDS_BYTES)..];
+    let text = String::from_utf8_lossy(end).trim().to_owned();
+    if text.is_empty() { "nothing".to_owned() } else { text }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}\n{} pairs without and with recording every {}, in random order (seed {}); {:.1} samples \
+             a run, {} ticks missed",
+            self.command,
+            self.pairs,
+            super::cold::seconds(Duration::from_secs_f64(self.interval_seconds)),
+            self.seed,
+            self.samples_per_run,
+            self.ticks_missed
+        )?;
+        writeln!(f, "{:<24} {:>12} {:>12} {:>10}  conclusion", "median", "without", "with", "%")?;
+        for figure in &self.figures {
+            let percent = figure
+                .difference_percent
+                .map_or("-".to_owned(), |percent| format!("{:+.2}", percent.mean));
+            writeln!(
+                f,
+                "{:<24} {:>12} {:>12} {percent:>10}  {}",
+                figure.name,
+                figure_text(figure.without.median),
+                figure_text(figure.with.median),
+                figure.conclusion
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn figure_text(value: f64) -> String {
+    if value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{value:.4}") }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_balanced_and_comes_again_with_its_seed() {
+        let orders: Vec<Vec<bool>> = (0..20).map(|seed| order(9, seed)).collect();
+        for (seed, order_) in orders.iter().enumerate() {
+            assert_eq!(order_.len(), 9);
+            assert!(order_[..8].chunks(2).all(|two| two[0] != two[1]), "{order_:?}");
+            assert_eq!(*order_, order(9, seed as u64));
+        }
+        assert!(orders.iter().any(|order| order[0]) && orders.iter().any(|order| !order[0]));
+    }
+
+    #[test]
+    fn a_conclusion_is_a_plain_sentence() {
+        let say = |mean, low, high, words| conclusion(&Difference { mean, low, high }, words, " %");
+        assert_eq!(say(1.2, 0.8, 1.6, WALL_TIME.1), "slower by 1.2 % (0.80 to 1.6)");
+        assert_eq!(say(-1.2, -1.6, -0.8, WALL_TIME.1), "faster by 1.2 % (0.80 to 1.6)");
+        assert_eq!(say(25.0, 20.0, 30.0, OTHER), "higher by 25 % (20 to 30)");
+        assert_eq!(
+            say(0.1, -0.1, 0.3, CPU_TIME.1),
+            "no difference seen; anything above 0.30 % would have been"
+        );
+        assert_eq!(
+            say(0.0, 0.0, 0.0, OTHER),
+            "no difference seen; anything above 0.000 % would have been"
+        );
+    }
+
+    #[test]
+    fn percent_are_of_the_mean_without() {
+        let pairs = vec![(100.0, 101.0), (100.0, 103.0), (100.0, 102.0)];
+        let figure = Figure::new("x", OTHER, pairs).unwrap();
+        let percent = figure.difference_percent.unwrap();
+        assert!((percent.mean - 2.0).abs() < 1e-12);
+        // t(2) = 4.3027, standard error 1 / sqrt(3).
+        assert!((percent.high - 2.0 - 4.302_653 / 3.0_f64.sqrt()).abs() < 1e-5);
+        assert_eq!(figure.without.median, 100.0);
+        let none = Figure::new("x", OTHER, vec![(0.0, 1.0), (0.0, 1.0)]).unwrap();
+        assert_eq!(none.difference_percent, None);
+        assert_eq!(none.conclusion, "higher by 1.0 (1.0 to 1.0)");
+    }
+}
