@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often the progress line changes.
+/// How often the progress line changes at most.
 const REFRESH: Duration = Duration::from_secs(1);
 
 pub fn main(args: &RecordArgs) -> u8 {
@@ -41,7 +41,7 @@ pub fn main(args: &RecordArgs) -> u8 {
     }
     let since = Instant::now();
     if args.options.skip_timeseries {
-        wait(&stop, args.duration, |_| {});
+        wait(&stop, args.duration, None, |_| {});
         let ended = Ended { runtime_seconds: since.elapsed().as_secs_f64(), exit_status: None };
         return match recorder.write_metadata_only(ended, &[]) {
             Ok(files) => {
@@ -62,7 +62,9 @@ pub fn main(args: &RecordArgs) -> u8 {
         }
     };
     let mut progress = Progress::new("recording", volume);
-    wait(&stop, args.duration, |elapsed| progress.line(line(&recorder, elapsed)));
+    // Nobody is woken for a line that nobody sees, or that has nothing new in it.
+    let refresh = progress.is_wanted().then_some(REFRESH.max(args.options.interval));
+    wait(&stop, args.duration, refresh, |elapsed| progress.line(line(&recorder, elapsed)));
     drop(progress);
     writing.store(true, Ordering::Relaxed);
     match recorder.stop() {
@@ -74,8 +76,14 @@ pub fn main(args: &RecordArgs) -> u8 {
     }
 }
 
-/// Waits for the signal or the end of the time; tells `every` second how long it has been.
-fn wait(stop: &Receiver<()>, duration: Option<Duration>, mut every: impl FnMut(Duration)) {
+/// Waits for the signal or the end of the time; tells `every` so often, if at all, how long it has
+/// been.
+fn wait(
+    stop: &Receiver<()>,
+    duration: Option<Duration>,
+    refresh: Option<Duration>,
+    mut every: impl FnMut(Duration),
+) {
     let since = Instant::now();
     loop {
         let left = match duration {
@@ -85,7 +93,7 @@ fn wait(stop: &Receiver<()>, duration: Option<Duration>, mut every: impl FnMut(D
         if left.is_zero() {
             return;
         }
-        match stop.recv_timeout(left.min(REFRESH)) {
+        match stop.recv_timeout(left.min(refresh.unwrap_or(Duration::MAX))) {
             Err(RecvTimeoutError::Timeout) => every(since.elapsed()),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }

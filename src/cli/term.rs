@@ -102,6 +102,11 @@ impl Progress {
         Progress { since: Instant::now(), what, bar: None, wanted }
     }
 
+    /// Whether anybody would see it.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// `done` of `total` samples.
     pub fn set(&mut self, done: u64, total: u64) {
         // Once in a while is often enough to look at the clock.
