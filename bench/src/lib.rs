@@ -1,6 +1,8 @@
 //! What the benches share: the floor, which reads the sources' files and throws the text away,
 //! the sampler's own code to hold against it, and medians.
 
+pub mod trees;
+
 use ringstat::source::{SOURCES, SourceDef};
 use ringstat::{Probe, SegmentError};
 use rustix::time::{ClockId, clock_gettime};
@@ -22,12 +24,12 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Opens the files of `sources`.
+    /// Opens the files of `sources` below `procfs`.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn new(sources: &[&SourceDef]) -> io::Result<Floor> {
-        let open = |def: &&SourceDef| File::open(Path::new(PROCFS).join(def.file));
+    pub fn new(sources: &[&SourceDef], procfs: &Path) -> io::Result<Floor> {
+        let open = |def: &&SourceDef| File::open(procfs.join(def.file));
         let files: io::Result<Vec<File>> = sources.iter().map(open).collect();
         Ok(Floor { files: files?, buffer: vec![0; BUFFER_BYTES].into_boxed_slice() })
     }
@@ -71,27 +73,39 @@ impl Pair {
     pub fn all() -> Result<Vec<Pair>, Box<dyn std::error::Error>> {
         let sets = std::iter::once(("all", SOURCES.to_vec()));
         let sets = sets.chain(SOURCES.iter().map(|def| (def.name, vec![*def])));
-        sets.map(|(name, sources)| Ok(Pair::new(name, &sources)?)).collect()
+        let procfs = Path::new(PROCFS);
+        sets.map(|(name, sources)| Ok(Pair::new(name, &sources, procfs, MAX_SAMPLES)?)).collect()
     }
 
-    fn new(name: &'static str, sources: &[&'static SourceDef]) -> Result<Pair, Refused> {
-        let floor = Floor::new(sources).map_err(Refused::Floor)?;
-        let probe = Probe::new(sources, Path::new(PROCFS), MAX_SAMPLES).map_err(Refused::Probe)?;
+    /// These sources below `procfs`, and a ring for `max_samples`.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn new(
+        name: &'static str,
+        sources: &[&'static SourceDef],
+        procfs: &Path,
+        max_samples: u64,
+    ) -> Result<Pair, Refused> {
+        let floor = Floor::new(sources, procfs).map_err(Refused::Floor)?;
+        let probe = Probe::new(sources, procfs, max_samples).map_err(Refused::Probe)?;
         Ok(Pair { name, floor, probe })
     }
 }
 
 /// Why nothing can be measured.
 #[derive(Debug)]
-enum Refused {
+pub enum Refused {
+    /// The files cannot be read.
     Floor(io::Error),
+    /// There can be no ring.
     Probe(SegmentError),
 }
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refused::Floor(error) => write!(f, "cannot read {PROCFS}: {error}"),
+            Refused::Floor(error) => write!(f, "cannot read the sources' files: {error}"),
             Refused::Probe(error) => write!(f, "{error}"),
         }
     }
