@@ -1,57 +1,25 @@
 //! The sampling path allocates nothing: a thousand samples of every source of this host, under an
 //! allocator that counts.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
+
+mod common;
+
+use common::allocations::{Counting, of_this_thread};
 use ringstat::Probe;
 use ringstat::source::SOURCES;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::Path;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting by thread.
-struct Counting;
-
-fn count() {
-    // A thread that is just ending may have no counter any more.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every call is passed on unchanged to `System`, which keeps the contract of
-// `GlobalAlloc`; counting touches no memory but a thread-local `Cell` without a destructor, which
-// allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the ones that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: as in `alloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as in `alloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
 /// Samples taken, and what was allocated and freed meanwhile.
 fn allocations(probe: &mut Probe, samples: u64) -> u64 {
-    let before = ALLOCATIONS.get();
+    let before = of_this_thread();
     for _ in 0..samples {
         probe.sample();
     }
-    ALLOCATIONS.get() - before
+    of_this_thread() - before
 }
 
 #[test]
@@ -85,7 +53,7 @@ fn neither_does_meeting_devices_that_come_and_go() {
 
 #[test]
 fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
+    let before = of_this_thread();
     drop(std::hint::black_box(vec![0_u8; 100]));
-    assert_eq!(ALLOCATIONS.get() - before, 2);
+    assert_eq!(of_this_thread() - before, 2);
 }

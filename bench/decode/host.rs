@@ -3,7 +3,7 @@
 
 use ringstat::fuzzing::{Common, RecordWriter, RowHead};
 use ringstat::ring::{
-    Blocks, Header, Layout, RingWriter, Segment, WordMap, allocate, description_check,
+    Blocks, Draft, Header, Layout, RingWriter, Segment, WordMap, allocate, description_check,
 };
 use ringstat::source::find;
 use ringstat::{
@@ -208,6 +208,7 @@ pub fn record(path: &Path, number: u64, samples: u64) -> Result<(), Box<dyn Erro
     let ring = RingWriter::new(Arc::new(Segment::create(Arc::new(map), header, &description)?));
     let mut dice = Dice(number);
     let mut all = Values::new(values, &mut dice);
+    let draft = Draft::new(layout.record());
     for seq in 0..samples {
         if seq == 0 {
             for (source, name) in (0..)
@@ -218,9 +219,8 @@ pub fn record(path: &Path, number: u64, samples: u64) -> Result<(), Box<dyn Erro
                 ring.add_entry(source, identity, Seq(0), name).ok_or("a full dictionary")?;
             }
         }
-        let slot = ring.begin(Seq(seq)).ok_or("a record before the first")?;
         let mut record =
-            RecordWriter::new(slot.record(), shapes.len()).map_err(|_| "a small record")?;
+            RecordWriter::new(draft.record(), shapes.len()).map_err(|_| "a small record")?;
         let since_ns = seq * INTERVAL_NS;
         let late_ns = 20_000 + dice.next() % 60_000;
         let begin_ns = START_NS + since_ns + late_ns;
@@ -260,7 +260,8 @@ pub fn record(path: &Path, number: u64, samples: u64) -> Result<(), Box<dyn Erro
             block.finish(count, None);
         }
         let used = record.used_words();
-        slot.commit(used);
+        let slot = ring.begin(Seq(seq)).ok_or("a record before the first")?;
+        slot.commit_draft(&draft, used);
         all.advance(&mut dice);
     }
     Ok(())

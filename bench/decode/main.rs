@@ -6,9 +6,10 @@
 
 mod host;
 
+use ringstat::measure::machine;
 use ringstat::ring::Ring;
 use ringstat::{ClusterDecoder, ClusterRun, CollectionMethod, Decoder, HostData, HostRings, JSON};
-use ringstat_bench::{machine, percentile};
+use ringstat_bench::percentile;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};

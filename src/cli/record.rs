@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often the progress line changes.
+/// How often the progress line changes at most.
 const REFRESH: Duration = Duration::from_secs(1);
 
 pub fn main(args: &RecordArgs) -> u8 {
@@ -41,7 +41,7 @@ pub fn main(args: &RecordArgs) -> u8 {
     }
     let since = Instant::now();
     if args.options.skip_timeseries {
-        wait(&stop, args.duration, Duration::MAX, |_| {});
+        wait(&stop, args.duration, None, |_| {});
         let ended = Ended { runtime_seconds: since.elapsed().as_secs_f64(), exit_status: None };
         return match recorder.write_metadata_only(ended, &[]) {
             Ok(files) => {
@@ -62,8 +62,8 @@ pub fn main(args: &RecordArgs) -> u8 {
         }
     };
     let mut progress = Progress::new("recording", volume);
-    // Who is shown nothing is not woken for it: that would be a second wake-up for each sample.
-    let refresh = if progress.is_wanted() { REFRESH } else { Duration::MAX };
+    // Nobody is woken for a line that nobody sees, or that has nothing new in it.
+    let refresh = progress.is_wanted().then_some(REFRESH.max(args.options.interval));
     wait(&stop, args.duration, refresh, |elapsed| progress.line(line(&recorder, elapsed)));
     drop(progress);
     writing.store(true, Ordering::Relaxed);
@@ -76,11 +76,12 @@ pub fn main(args: &RecordArgs) -> u8 {
     }
 }
 
-/// Waits for the signal or the end of the time; tells `every` so often how long it has been.
+/// Waits for the signal or the end of the time; tells `every` so often, if at all, how long it has
+/// been.
 fn wait(
     stop: &Receiver<()>,
     duration: Option<Duration>,
-    refresh: Duration,
+    refresh: Option<Duration>,
     mut every: impl FnMut(Duration),
 ) {
     let since = Instant::now();
@@ -92,7 +93,7 @@ fn wait(
         if left.is_zero() {
             return;
         }
-        match stop.recv_timeout(left.min(refresh)) {
+        match stop.recv_timeout(left.min(refresh.unwrap_or(Duration::MAX))) {
             Err(RecvTimeoutError::Timeout) => every(since.elapsed()),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }

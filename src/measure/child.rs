@@ -1,7 +1,7 @@
 //! What the program does when it measures and needs itself as another process: the floor, and load.
 //! Such a process ends when the one that started it does, however that ends.
 
-use super::{Floor, Scratch};
+use super::{Floor, PROCFS, Scratch};
 use crate::run::Recorder;
 use crate::source::SOURCES;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ fn interval_of(arguments: &[OsString]) -> Result<Duration, Box<dyn Error>> {
 }
 
 fn floor_main(arguments: &[OsString]) -> Never {
-    Ok(Floor::new(&SOURCES)?.keep_reading(interval_of(arguments)?)?)
+    Ok(Floor::new(&SOURCES, Path::new(PROCFS))?.keep_reading(interval_of(arguments)?)?)
 }
 
 fn spin_main(_: &[OsString]) -> Never {

@@ -71,16 +71,25 @@ impl Pair {
     pub fn all() -> Result<Vec<Pair>, MeasureError> {
         let sets = std::iter::once(("all", SOURCES.to_vec()));
         let sets = sets.chain(SOURCES.iter().map(|def| (def.name, vec![*def])));
-        sets.map(|(name, sources)| Pair::new(name, &sources)).collect()
+        let procfs = Path::new(PROCFS);
+        sets.map(|(name, sources)| Pair::new(name, &sources, procfs, MAX_SAMPLES)).collect()
     }
 
-    fn new(name: &'static str, sources: &[&'static SourceDef]) -> Result<Pair, MeasureError> {
-        let procfs = Path::new(PROCFS);
+    /// `sources` below `procfs`, and a ring for `max_samples`.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn new(
+        name: &'static str,
+        sources: &[&'static SourceDef],
+        procfs: &Path,
+        max_samples: u64,
+    ) -> Result<Pair, MeasureError> {
         let file = |def: &&SourceDef| KeptFile::new(procfs.join(def.file), def.records);
         Ok(Pair {
             name,
-            floor: Floor::new(sources)?,
-            probe: Probe::new(sources, procfs, MAX_SAMPLES)?,
+            floor: Floor::new(sources, procfs)?,
+            probe: Probe::new(sources, procfs, max_samples)?,
             files: sources.iter().map(file).collect(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
         })

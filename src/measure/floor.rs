@@ -1,7 +1,7 @@
 //! The floor: what every recorder must pay. Files kept open and read to their end, and nothing
 //! else: in a loop on the caller's thread, or as a process of its own.
 
-use super::{MeasureError, PROCFS};
+use super::MeasureError;
 use crate::source::SourceDef;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -21,12 +21,12 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Opens the files of `sources`.
+    /// Opens the files of `sources` below `procfs`.
     ///
     /// # Errors
     /// [`MeasureError::Floor`].
-    pub fn new(sources: &[&SourceDef]) -> Result<Floor, MeasureError> {
-        let open = |def: &&SourceDef| File::open(Path::new(PROCFS).join(def.file));
+    pub fn new(sources: &[&SourceDef], procfs: &Path) -> Result<Floor, MeasureError> {
+        let open = |def: &&SourceDef| File::open(procfs.join(def.file));
         let files: io::Result<Vec<File>> = sources.iter().map(open).collect();
         let files = files.map_err(MeasureError::Floor)?;
         Ok(Floor { files, buffer: vec![0; BUFFER_BYTES].into_boxed_slice() })
@@ -79,17 +79,18 @@ impl Floor {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::PROCFS;
     use super::*;
     use crate::source::{SOURCES, find};
 
     #[test]
     fn every_byte_is_read() {
         // A text of known length: its numbers change, their digits hardly do.
-        let mut floor = Floor::new(&[find("loadavg").unwrap()]).unwrap();
+        let mut floor = Floor::new(&[find("loadavg").unwrap()], Path::new(PROCFS)).unwrap();
         let length = std::fs::read("/proc/loadavg").unwrap().len() as u64;
         assert!(floor.read().unwrap().abs_diff(length) <= 8);
         // Longer than what seq_file gives at a time.
-        let all = Floor::new(&SOURCES).unwrap().read().unwrap();
+        let all = Floor::new(&SOURCES, Path::new(PROCFS)).unwrap().read().unwrap();
         let lengths =
             SOURCES.map(|def| std::fs::read(format!("/proc/{}", def.file)).unwrap().len());
         assert!(all.abs_diff(lengths.iter().sum::<usize>() as u64) < 512, "{all} {lengths:?}");

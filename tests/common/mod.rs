@@ -3,6 +3,7 @@
 //! expected; waiting for a state. Nothing of a test stays behind.
 #![allow(dead_code)] // Each test crate uses another part.
 
+pub mod allocations;
 pub mod disk;
 pub mod format;
 pub mod hands;
@@ -14,6 +15,7 @@ pub mod memory;
 pub mod process;
 pub mod random;
 pub mod rings;
+pub mod tasks;
 pub mod trace;
 
 use json::Value;
