@@ -58,7 +58,20 @@ impl Place {
     /// # Errors
     /// The kernel's; `InvalidInput` for what is not a plain file.
     pub fn read(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_plain(name, OFlags::NOFOLLOW)
+    }
+
+    /// As [`read`](Self::read), also behind a symbolic link: for a directory in which nobody else can
+    /// have put one.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_behind(&self, name: &str) -> io::Result<File> {
+        self.open_plain(name, OFlags::empty())
+    }
+
+    fn open_plain(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
         if file.metadata()?.is_file() {
             return Ok(file);

@@ -292,9 +292,9 @@ fn round(plan: Plan, tally: &Mutex<Tally>) {
         from_command.read_to_string(&mut said).unwrap();
         match plan.phase {
             // Perhaps there was no command yet.
-            Phase::Start => assert!(["", "begun\nlived on\n"].contains(&&*said), "{said}"),
-            Phase::Recording if said.is_empty() => assert!(watcher.seen.len() < 50, "no command"),
-            Phase::Recording | Phase::Roll => assert_eq!(said, "begun\nlived on\n"),
+            Phase::Start | Phase::Recording | Phase::Roll => {
+                assert!(["", "begun\nlived on\n"].contains(&&*said), "{said}");
+            }
             Phase::End => assert_eq!(said, "begun\nend\n"),
         }
         lived_on = u64::from(said.ends_with("lived on\n"));

@@ -5,9 +5,7 @@
 mod common;
 
 use common::disk::{LoopExt4, is_stopped_by_a_disk, wait_until_idle, wait_until_stopped_by_a_disk};
-use common::{
-    Files, Live, Tmpfs, World, entries, rounds, wait_for_file, wait_until, with_own_mounts,
-};
+use common::{Files, Live, Tmpfs, World, entries, wait_for_file, wait_until, with_own_mounts};
 use ringstat::Bytes;
 use ringstat::ring::WordMap;
 use rustix::process::Signal;
@@ -18,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// How long a disk does not answer.
+const FREEZE: Duration = Duration::from_secs(10);
 const MIRROR: &str = "rs-mirror";
 /// A name that a process has of its main thread.
 const MAIN: &str = "ringstat";
@@ -41,6 +41,7 @@ fn monotonic_ns() -> u64 {
 struct Figures {
     ticks: u64,
     missed: u64,
+    lateness_p50_us: f64,
     lateness_max_us: f64,
     /// Longest time between two samples.
     pause_max_ns: u64,
@@ -58,19 +59,24 @@ impl Figures {
             let [begin, end] = [0, 1].map(|index| pair[index]["monotonic_ns"].int());
             (begin < to_ns && end > from_ns).then_some(end - begin)
         });
+        let mut lateness: Vec<f64> =
+            inside.iter().map(|sample| sample["lateness_us"].float()).collect();
+        lateness.sort_by(f64::total_cmp);
         Figures {
             ticks: passed("tick"),
             missed: passed("missed_ticks"),
-            lateness_max_us: inside.iter().map(|it| it["lateness_us"].float()).fold(0.0, f64::max),
+            lateness_p50_us: lateness[lateness.len() / 2],
+            lateness_max_us: lateness[lateness.len() - 1],
             pause_max_ns: pauses.max().unwrap(),
         }
     }
 
     fn print(&self, what: &str) {
         println!(
-            "{what}: {} ticks, {} missed, lateness max {:.0} us, longest pause {} ms",
+            "{what}: {} ticks, {} missed, lateness p50 {:.0} us, max {:.0} us, longest pause {} ms",
             self.ticks,
             self.missed,
+            self.lateness_p50_us,
             self.lateness_max_us,
             self.pause_max_ns / 1_000_000
         );
@@ -83,7 +89,7 @@ fn freeze_for_a_while(disk: &LoopExt4, meanwhile: impl FnOnce()) -> (u64, u64) {
     let from_ns = monotonic_ns();
     meanwhile();
     let passed = Duration::from_nanos(monotonic_ns() - from_ns);
-    std::thread::sleep(Duration::from_secs(rounds(3, 10)).saturating_sub(passed));
+    std::thread::sleep(FREEZE.saturating_sub(passed));
     let to_ns = monotonic_ns();
     frozen.thaw();
     (from_ns, to_ns)
@@ -99,7 +105,12 @@ fn assert_no_tick_waited(files: &Files, other: &Files, (from_ns, to_ns): (u64, u
     during.print("during the freeze");
     elsewhere.print("meanwhile, without that disk");
     assert!(during.pause_max_ns < (to_ns - from_ns) / 2, "a sample has waited for the thaw");
-    assert!(during.missed <= 2 * elsewhere.missed + during.ticks / 10, "ticks were missed");
+    assert!(during.missed <= 2 * elsewhere.missed + during.ticks / 20, "ticks were missed");
+    // On an idle machine both are some tens of us; a sample that waits is late by seconds.
+    let usual_us = before.lateness_p50_us.max(elsewhere.lateness_p50_us);
+    assert!(during.lateness_p50_us <= 2.0 * usual_us + 1000.0, "samples were late");
+    let most_us = before.lateness_max_us.max(elsewhere.lateness_max_us);
+    assert!(during.lateness_max_us <= most_us + 1e6, "a sample was late by a second");
 }
 
 /// A recorder of another world that does not know of the disk.
@@ -328,7 +339,7 @@ fn a_plain_store_to_a_mapped_file_waits_for_the_thaw() {
         wait_until_stopped_by_a_disk(own, "rs-test-store");
         store(in_memory.clone(), "rs-test-free").join().unwrap();
         assert_eq!(in_memory.words()[0].load(Ordering::Relaxed), 3, "in memory it is done");
-        std::thread::sleep(Duration::from_secs(rounds(3, 10)));
+        std::thread::sleep(FREEZE);
         assert!(is_stopped_by_a_disk(own, "rs-test-store") && !waits.is_finished());
         assert_eq!(on_disk.words()[0].load(Ordering::Relaxed), 2, "on the disk it is not");
         frozen.thaw();

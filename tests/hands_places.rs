@@ -14,7 +14,8 @@
 
 mod common;
 
-use common::hands::{assert_true_and_accounted, watched};
+use common::hands::{self, assert_true_and_accounted, watched};
+use common::trace::{End, Then, trace};
 use common::{Files, World, entries, say_skipped, wait_until};
 use rustix::process::Signal;
 use std::fs::{self, Permissions};
@@ -94,8 +95,11 @@ fn nothing_is_done_behind_a_link_in_the_place_of_a_run() {
          ln -s \"$W/victim\" $run; done; done",
         &world,
     );
-    // Until the recorder has noticed, and has tried to make its next ring there.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    // Until the recorder has noticed, has tried to make its next ring there, and has one without a name.
+    let maps = format!("/proc/{}/maps", live.pid().as_raw_nonzero());
+    wait_until("a ring in private memory", || {
+        fs::read_to_string(&maps).unwrap().contains("(deleted)").then_some(())
+    });
     live.signal(Signal::INT);
     live.end().has_status(0).says(&["was replaced"]);
     let files = world.files();
@@ -301,22 +305,31 @@ fn what_is_read_while_others_change_it_is_right_or_refused() {
 fn a_ring_that_is_cut_off_while_the_final_files_are_written_costs_what_only_it_had() {
     let world = World::in_memory();
     let options = ["--interval", "2ms", "--max-samples", "1500", "--sync-interval", "50ms"];
-    let live = world.record(&options).start();
-    let dir = world.run_dir(&world.rings());
-    let ring = dir.join("00000.ring");
-    world.wait_for_samples(&ring, 200);
-    live.signal(Signal::INT);
-    wait_until("the time series, half written", || {
+    let cmd = world.record(&[&options[..], &["--duration", "3s"]].concat());
+    let half_written = || {
         let names = entries(&world.results());
-        let name = names.iter().find(|name| name.starts_with(".ringstat-"))?;
-        let length = fs::metadata(world.results().join(name)).ok()?.len();
-        (length > 100_000).then_some(())
+        let name = names.into_iter().find(|name| name.starts_with(".ringstat-"))?;
+        Some(fs::metadata(world.results().join(name)).ok()?.len())
+    };
+    let mut written = 0;
+    // It stands still while it is looked at.
+    let end = trace(&cmd, |call| {
+        if call.name == "write"
+            && call.done
+            && written == 0
+            && let Some(length) = half_written().filter(|length| *length > 100_000)
+        {
+            let run = entries(&world.rings()).pop().unwrap();
+            hands::writable(&world.rings().join(run).join("00000.ring")).set_len(0).unwrap();
+            written = length;
+        }
+        Then::GoOn
     });
-    if let Ok(file) = fs::File::options().write(true).open(&ring) {
-        file.set_len(0).unwrap();
-    }
-    live.end().has_status(0);
+    assert_eq!(end, End::Exited(0));
     let files = world.files();
+    let name = format!("record_{}_timeseries.json", files.datetime);
+    let length = fs::metadata(world.results().join(name)).unwrap().len();
+    assert!(written > 0 && written < length, "{written} of {length} bytes, and then the ring went");
     assert_true_and_accounted(&world, &files);
     assert_eq!(files.summary()["samples_lost"].int(), 0, "the mirror was complete");
     assert_eq!(entries(&world.rings()), [""; 0]);

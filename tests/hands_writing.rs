@@ -230,6 +230,42 @@ fn a_mirror_that_others_spoil_is_made_again() {
     });
 }
 
+/// Another file under its name, which is not ours to write to.
+const REPLACING_THE_MIRROR: &[Case] = &[
+    case("replaced by a file", "was replaced", false, |world, copy| {
+        let theirs = world.write("theirs", "theirs");
+        fs::rename(theirs, copy).unwrap();
+    }),
+    case("replaced by a link", "was replaced", false, |world, copy| {
+        symlink(world.write("theirs", "theirs"), world.path("link")).unwrap();
+        fs::rename(world.path("link"), copy).unwrap();
+    }),
+];
+
+#[test]
+fn a_mirror_that_is_replaced_is_a_warning_and_what_took_its_place_is_left_alone() {
+    each(REPLACING_THE_MIRROR, |case| {
+        let world = World::in_memory();
+        let (live, dir, mirror) = watched(&world, 20);
+        let copy = mirror.join("00000.ring");
+        (case.hand)(&world, &copy);
+        let ring = dir.join("00000.ring");
+        let taken = world.info(&ring).unwrap()["summary"]["samples_taken"].int();
+        world.wait_for_samples(&ring, taken + 20);
+        assert_eq!(fs::read(&copy).unwrap(), b"theirs");
+        live.signal(Signal::INT);
+        let ran = live.end().has_status(0);
+        if !ran.stderr.contains("has not answered") {
+            ran.says(&[case.says, "cannot be made again"]);
+        }
+        let theirs = world.path("theirs");
+        assert!(!theirs.exists() || fs::read(theirs).unwrap() == b"theirs");
+        let files = world.files();
+        assert_true_and_accounted(&world, &files);
+        assert_eq!(files.summary()["samples_lost"].int(), 0);
+    });
+}
+
 #[test]
 fn a_mirror_whose_directory_is_deleted_is_a_warning() {
     let world = World::in_memory();
@@ -363,4 +399,51 @@ fn random_hands_never_stop_it_and_no_value_is_ever_wrong() {
         count("samples_lost"),
         count("segments")
     );
+}
+
+/// What `recover` makes of a dead recorder's only ring after somebody has had it: the files of all that
+/// it still gives, or a refusal that leaves it as it is. Nothing is removed that has a record.
+#[test]
+fn whatever_was_done_to_the_only_ring_of_a_dead_recorder_nothing_readable_is_removed() {
+    let mut dice = Dice(seed());
+    let world = World::in_memory();
+    let options = ["--interval", "2ms", "--max-samples", "200", "--no-mirror"];
+    let live = world.record(&options).start();
+    let dir = world.run_dir(&world.rings());
+    let ring = dir.join("00000.ring");
+    world.wait_for_samples(&ring, 50);
+    live.kill();
+    let [manifest, whole] =
+        ["run.json", "00000.ring"].map(|name| fs::read(dir.join(name)).unwrap());
+    let id = dir.file_name().unwrap().to_str().unwrap();
+    let (mut written, mut refused, mut nothing) = (0, 0, 0);
+    for _ in 0..common::rounds(40, 2000) {
+        fs::create_dir_all(&dir).unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+        fs::write(dir.join("run.json"), &manifest).unwrap();
+        fs::write(&ring, &whole).unwrap();
+        let _ = fs::remove_dir_all(world.results());
+        let what = meddle(&ring, &mut dice);
+        let left = fs::read(&ring).ok();
+        let ran = world.looking(&["recover", id]).output();
+        match ran.status {
+            0 if ran.stderr.contains("nothing left to write") => {
+                let is_empty = left.is_none_or(|left| left.iter().all(|byte| *byte == 0));
+                assert!(is_empty, "{what}: {}", ran.stderr);
+                nothing += 1;
+            }
+            0 => {
+                assert_true_and_accounted(&world, &world.files());
+                written += 1;
+            }
+            1 => {
+                assert!(fs::read(&ring).ok() == left, "{what}: touched");
+                assert_eq!(entries(&world.results()), [""; 0], "{what}");
+                refused += 1;
+            }
+            _ => ran.fail(what),
+        }
+    }
+    println!("{written} recovered, {refused} refused and kept, {nothing} with nothing in them");
+    assert!(written > 0 && refused > 0 && nothing > 0);
 }

@@ -323,9 +323,9 @@ impl FoundRun {
         let place = path.parent().and_then(|dir| self.places.get(dir));
         let name = path.file_name().and_then(|name| name.to_str());
         match (place, name) {
-            (Some(place), Some(name)) => {
-                place.read(name).map_err(|source| RingError::Io { path: path.to_owned(), source })
-            }
+            (Some(place), Some(name)) => place
+                .read_behind(name)
+                .map_err(|source| RingError::Io { path: path.to_owned(), source }),
             _ => ring::open(path),
         }
     }

@@ -336,22 +336,26 @@ pub fn ticks_add_up(summary: &Value, samples: &[Value]) -> Result<(), Wrong> {
     check!(last["collection"]["missed_ticks"].int() == missed, "ticks_missed is not {missed}");
     let elapsed = last["collection"]["tick"].int() + 1;
     check!(number("ticks_elapsed")? == elapsed, "ticks_elapsed is not {elapsed}");
-    if number("samples_lost")? > 0 {
-        return Ok(());
-    }
     let overwritten = number("samples_overwritten")?;
-    for (seq, sample) in (overwritten..).zip(samples) {
+    let (mut next, mut lost) = (overwritten, 0);
+    for sample in samples {
         let collection = &sample["collection"];
         let (tick, missed) = (collection["tick"].int(), collection["missed_ticks"].int());
-        // Before it, `seq` samples took a tick each; an additional one takes none.
+        // Before it, so many samples took a tick each; an additional one takes none.
         let extra = u64::from(collection.has("extra"));
-        check!(tick + extra == seq + missed, "sample {seq}: tick {tick} with {missed} missed");
+        let (Some(seq), true) = ((tick + extra).checked_sub(missed), tick + extra >= next + missed)
+        else {
+            return Err(format!("sample {next}: tick {tick} with {missed} missed"));
+        };
+        lost += seq - next;
+        next = seq + 1;
     }
+    check!(lost == number("samples_lost")?, "{lost} samples are not there");
     let extra = u64::from(last["collection"].has("extra"));
     let taken = number("samples_taken")? - extra;
     check!(taken + missed == elapsed, "{taken} taken and {missed} missed of {elapsed} ticks");
     let gaps = items(&summary["gaps"], "gaps")?;
-    if overwritten == 0 && gaps.len() as u64 == number("gaps_total")? {
+    if overwritten == 0 && lost == 0 && gaps.len() as u64 == number("gaps_total")? {
         let in_gaps: u64 = gaps.iter().map(|gap| gap["ticks"].int()).sum();
         check!(in_gaps == missed, "{in_gaps} ticks in gaps, {missed} missed");
     }

@@ -111,7 +111,7 @@ impl Dice {
 pub fn meddle(path: &Path, dice: &mut Dice) -> &'static str {
     let Ok(file) = File::options().write(true).open(path) else { return "gone" };
     let length = file.metadata().unwrap().len();
-    match dice.below(7) {
+    match dice.below(9) {
         0 => {
             file.set_len(0).unwrap();
             "cut off to nothing"
@@ -138,6 +138,14 @@ pub fn meddle(path: &Path, dice: &mut Dice) -> &'static str {
             "overwritten at its head"
         }
         5 => {
+            file.write_all_at(&[0; 8], 0).unwrap();
+            "its first word zeroed"
+        }
+        6 => {
+            file.write_all_at(&[0; 4096], 0).unwrap();
+            "its first page zeroed"
+        }
+        7 => {
             let mut file = file;
             let garbage = dice.bytes(1 << 16);
             for _ in 0..length / (1 << 16) {

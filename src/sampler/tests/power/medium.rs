@@ -4,7 +4,6 @@
 
 use super::Rng;
 use crate::sampler::disk::{Disk, DiskFile};
-use crate::sampler::watch;
 use crate::units::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -25,8 +24,6 @@ pub enum Event {
     SyncDir,
     Remove(String),
     Punch(String, u64, u64),
-    /// Somebody else has cut the file off to nothing.
-    CutOff(String),
     Time(u64),
 }
 
@@ -38,8 +35,6 @@ pub struct Medium(Arc<Mutex<Inner>>);
 struct Inner {
     log: Vec<Event>,
     next_sync_fails: bool,
-    /// Files that were cut off, and were not looked at since.
-    cut_off: BTreeSet<String>,
 }
 
 impl Medium {
@@ -49,11 +44,6 @@ impl Medium {
 
     pub fn fail_next_sync(&self) {
         self.0.lock().unwrap().next_sync_fails = true;
-    }
-
-    pub fn cut_off(&self, name: String) {
-        self.0.lock().unwrap().cut_off.insert(name.clone());
-        self.log(Event::CutOff(name));
     }
 
     pub fn take_log(&self) -> Vec<Event> {
@@ -75,14 +65,8 @@ impl Disk for Medium {
         self.log(Event::Remove(name.to_owned()));
     }
 
-    fn damage(
-        &self,
-        name: &str,
-        _: &LoggedFile,
-        _: &[u8],
-        _: Bytes,
-    ) -> Option<(&'static str, bool)> {
-        self.0.lock().unwrap().cut_off.remove(name).then_some((watch::CUT_OFF, true))
+    fn damage(&self, _: &str, _: &LoggedFile, _: &[u8], _: Bytes) -> Option<(&'static str, bool)> {
+        None
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -236,12 +220,6 @@ impl Replay {
             Event::Punch(name, from, end) => {
                 let zeros = vec![0; (end - from) as usize];
                 self.file(name).write(*from as usize, &zeros);
-            }
-            Event::CutOff(name) => {
-                let file = self.file(name);
-                let Content { name_is_durable, is_removed, .. } = *file;
-                let new = Content::new(file.cache.len() as u64);
-                *file = Content { name_is_durable, is_removed, ..new };
             }
             Event::Time(now_ns) => self.now_ns = *now_ns,
         }
