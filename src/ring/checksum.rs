@@ -20,9 +20,9 @@ fn merge(hash: u64, accumulator: u64) -> u64 {
     (hash ^ round(0, accumulator)).wrapping_mul(PRIME_1).wrapping_add(PRIME_4)
 }
 
-/// XXH64 of `words`, each turned into its value by `load`.
+/// XXH64 of `words`, each turned into its value by `load`, which gets them in order.
 #[inline]
-pub(crate) fn xxh64<T>(seed: u64, words: &[T], load: impl Fn(&T) -> u64) -> u64 {
+pub(crate) fn xxh64<T>(seed: u64, words: &[T], mut load: impl FnMut(&T) -> u64) -> u64 {
     let mut stripes = words.chunks_exact(4);
     let mut hash = if words.len() >= 4 {
         let mut lanes = [

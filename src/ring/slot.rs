@@ -56,10 +56,14 @@ impl<'a> SlotWriter<'a> {
         draft.0[0].store(used as u64, Ordering::Relaxed);
         let covered = &draft.0[..=used];
         let seed = self.seed.wrapping_add(self.seq.0);
-        let check = xxh64(seed, covered, |word| word.load(Ordering::Relaxed));
-        for (cell, word) in self.words[LENGTH..].iter().zip(covered) {
-            cell.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        let mut cells = self.words[LENGTH..].iter();
+        let check = xxh64(seed, covered, |word| {
+            let word = word.load(Ordering::Relaxed);
+            if let Some(cell) = cells.next() {
+                cell.store(word, Ordering::Relaxed);
+            }
+            word
+        });
         self.words[CHECK].store(check, Ordering::Relaxed);
         // Publishes the record. Pairs with the acquire load in `copy`.
         self.words[COMMIT].store(self.seq.0 + 1, O::release(Point::CommitStore));

@@ -25,20 +25,11 @@ pub enum Records {
     One,
     /// None is longer than so many bytes, whatever the host.
     UpTo(usize),
+    /// Lines that begin with a name, always the same ones in the same order until the kernel is
+    /// another: the last one is the last, once a text was read to its end.
+    Fixed,
     /// They may be of any length, as a disk with all its partitions.
     Unbounded,
-}
-
-impl Records {
-    /// Whether nothing can follow what a read of `count` bytes has returned into more room.
-    #[inline]
-    fn are_over(self, count: usize) -> bool {
-        match self {
-            Records::One => true,
-            Records::UpTo(longest) => count + longest <= SEQ_BUFFER_BYTES,
-            Records::Unbounded => false,
-        }
-    }
 }
 
 /// One file of `/proc`.
@@ -52,6 +43,42 @@ struct Opened {
     file: File,
     /// `Unbounded` for a file that is not the kernel's own, such as one of lxcfs.
     records: Records,
+    /// Of [`Records::Fixed`], the name on the last line and the blank behind it; empty until that
+    /// is known.
+    last_name: Vec<u8>,
+}
+
+impl Opened {
+    /// Whether nothing can follow `text`, whose last `count` bytes a read has returned into more
+    /// room.
+    #[inline]
+    fn is_over(&self, text: &[u8], count: usize) -> bool {
+        match self.records {
+            Records::One => true,
+            Records::UpTo(longest) => count + longest <= SEQ_BUFFER_BYTES,
+            Records::Fixed => {
+                !self.last_name.is_empty() && last_line(text).starts_with(&self.last_name)
+            }
+            Records::Unbounded => false,
+        }
+    }
+
+    /// The whole `text` was read, to its end.
+    fn learn(&mut self, text: &[u8]) {
+        if self.records == Records::Fixed && self.last_name.is_empty() {
+            let line = last_line(text);
+            let end = line.iter().position(|byte| *byte == b' ').map_or(0, |blank| blank + 1);
+            self.last_name = line[..end].to_vec();
+        }
+    }
+}
+
+/// The last line, if it has its line feed, without that; else nothing.
+#[inline]
+fn last_line(text: &[u8]) -> &[u8] {
+    let Some(whole) = text.strip_suffix(b"\n") else { return &[] };
+    let begin = whole.iter().rposition(|byte| *byte == b'\n').map_or(0, |before| before + 1);
+    &whole[begin..]
 }
 
 /// Why there is no text.
@@ -83,7 +110,7 @@ impl KeptFile {
     /// [`NoText`].
     #[inline]
     pub fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b [u8], NoText> {
-        let Opened { file, records } = match &self.file {
+        let opened = match &mut self.file {
             Some(opened) => opened,
             None => self.file.insert(open(&self.path, self.records)?),
         };
@@ -94,11 +121,14 @@ impl KeptFile {
                 return Err(NoText::BufferFull);
             }
             let room_bytes = room.len();
-            match file.read_at(room, filled as u64) {
-                Ok(0) => return Ok(&buffer[..filled]),
+            match opened.file.read_at(room, filled as u64) {
+                Ok(0) => {
+                    opened.learn(&buffer[..filled]);
+                    return Ok(&buffer[..filled]);
+                }
                 Ok(count) => {
                     filled += count;
-                    if count < room_bytes && records.are_over(count) {
+                    if count < room_bytes && opened.is_over(&buffer[..filled], count) {
                         return Ok(&buffer[..filled]);
                     }
                 }
@@ -140,7 +170,8 @@ fn open(path: &Path, records: Records) -> Result<Opened, NoText> {
     let file = options.open(path).map_err(|error| NoText::Fault(Fault::Open(errno(&error))))?;
     let of_kernel =
         rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == rustix::fs::PROC_SUPER_MAGIC);
-    Ok(Opened { file, records: if of_kernel { records } else { Records::Unbounded } })
+    let records = if of_kernel { records } else { Records::Unbounded };
+    Ok(Opened { file, records, last_name: Vec::new() })
 }
 
 fn errno(error: &io::Error) -> u16 {
@@ -165,6 +196,35 @@ mod tests {
         assert_eq!(file.read_growing(&mut buffer), Ok(&b"12345678"[..]));
         let mut directory = KeptFile::new(dir.path().to_owned(), Records::One);
         assert_eq!(directory.read(&mut buffer), Err(NoText::Fault(Fault::Read(21))));
+    }
+
+    #[test]
+    fn a_fixed_list_ends_with_the_line_that_it_once_ended_with() {
+        let file = File::open("/proc/self/maps").unwrap();
+        let mut opened = Opened { file, records: Records::Fixed, last_name: Vec::new() };
+        assert!(!opened.is_over(b"a 1\nb 2\n", 8), "nothing is known yet");
+        opened.learn(b"a 1\nb 2\n");
+        assert!(opened.is_over(b"a 100\nb 2345\n", 13));
+        for part in ["", "a 1\n", "b 2", "a 1\nbb 2\n", "a 1\nb 2\nc 3\n"] {
+            assert!(!opened.is_over(part.as_bytes(), part.len()), "{part:?}");
+        }
+        // A second text changes nothing: only the first was probed.
+        opened.learn(b"a 1\n");
+        assert!(opened.is_over(b"b 2\n", 4));
+    }
+
+    #[test]
+    fn vmstat_is_whole_whether_its_end_was_known_or_not() {
+        let mut buffer = vec![0; 64 << 10];
+        let names = |text: &[u8]| -> Vec<String> {
+            let text = String::from_utf8_lossy(text);
+            text.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+        };
+        let expected = names(&std::fs::read("/proc/vmstat").unwrap());
+        let mut file = KeptFile::new("/proc/vmstat".into(), Records::Fixed);
+        for _ in 0..3 {
+            assert_eq!(names(file.read(&mut buffer).unwrap()), expected);
+        }
     }
 
     #[test]

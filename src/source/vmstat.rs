@@ -9,8 +9,8 @@ use super::text::Records;
 pub(super) static VMSTAT: SourceDef = SourceDef {
     name: "vmstat",
     file: "vmstat",
-    // A name from the kernel's own table, and a number (`vmstat_show`).
-    records: Records::UpTo(128),
+    // The names are those of a table that the kernel was built with (`vmstat_text`).
+    records: Records::Fixed,
     probe: |text| Grammar { separator: b' ', kilobytes: false, is_counter }.probe(text),
 };
 
