@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use uuid::Uuid;
 
@@ -128,35 +129,27 @@ impl Place {
     }
 }
 
-/// Makes a directory and those above it that are missing, with the permissions that the umask
-/// leaves, so that a power cut leaves their names too.
+/// Makes the names in a directory durable, and its own, as far up as they are on the same disk:
+/// some of these directories may have been made a moment ago. Waits for the disk.
 ///
 /// # Errors
-/// The kernel's.
-pub(crate) fn create_dirs(path: &Path) -> io::Result<()> {
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(());
+/// The disk's. A directory above that cannot be opened, or whose file system has no such thing, is as
+/// durable as it can be.
+pub(crate) fn sync_with_parents(dir: &Path) -> io::Result<()> {
+    let own = File::open(dir)?;
+    own.sync_all()?;
+    let disk = own.metadata()?.dev();
+    for above in std::fs::canonicalize(dir)?.ancestors().skip(1) {
+        let Ok(above) = File::open(above) else { break };
+        if above.metadata()?.dev() != disk {
+            break;
+        }
+        match above.sync_all() {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) => {}
+            synced => synced?,
+        }
     }
-    let above = path.parent().unwrap_or(Path::new(""));
-    create_dirs(above)?;
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => made.and_then(|()| sync_names(above)),
-    }
-}
-
-/// Makes the names in a directory durable. Where it cannot be opened for that, or its file system has
-/// no such thing, they are as durable as they can be.
-///
-/// # Errors
-/// The disk's.
-pub(crate) fn sync_names(dir: &Path) -> io::Result<()> {
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let Ok(dir) = File::open(dir) else { return Ok(()) };
-    match dir.sync_all() {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) => Ok(()),
-        synced => synced,
-    }
+    Ok(())
 }
 
 /// Removes the file at `path`, whose directory is no link either.
@@ -175,19 +168,14 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn missing_directories_are_made_and_what_is_there_is_left() {
+    fn a_directory_is_synced_with_those_above_it_that_can_be() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b/c");
-        create_dirs(&deep).unwrap();
-        create_dirs(&deep).unwrap();
-        assert!(deep.is_dir());
-        symlink(dir.path().join("a"), dir.path().join("link")).unwrap();
-        create_dirs(&dir.path().join("link/d")).unwrap();
-        assert!(dir.path().join("a/d").is_dir());
-        fs::write(dir.path().join("file"), "").unwrap();
-        let error = create_dirs(&dir.path().join("file")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert!(create_dirs(&dir.path().join("file/x")).is_err());
+        assert_eq!(sync_with_parents(&deep).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::create_dir_all(&deep).unwrap();
+        sync_with_parents(&deep).unwrap();
+        // Nothing below /proc can be synced, and nothing need be.
+        assert!(sync_with_parents(Path::new("/proc/self")).is_err());
     }
 
     #[test]

@@ -5,7 +5,6 @@ use super::manifest::is_benchmark_type;
 use super::patience::{PATIENCE, within};
 use super::recorder::Recorder;
 use crate::decode::Format;
-use crate::place::create_dirs;
 use crate::ring::{MAX_INTERVAL_NS, MIN_INTERVAL_NS};
 use crate::sampler::thread::{CpuChoice, Policy, ThreadSettings, can_pin};
 use crate::source::{self, SOURCES, SourceDef};
@@ -332,7 +331,7 @@ pub(super) fn ns(duration: Duration) -> Option<u64> {
 fn writable(what: &'static str, option: &'static str, dir: &Path) -> Result<PathBuf, BuildError> {
     let owned = dir.to_owned();
     let try_it = move || {
-        create_dirs(&owned)?;
+        std::fs::create_dir_all(&owned)?;
         let dir = std::fs::canonicalize(&owned)?;
         if dir.to_str().is_none() {
             // The manifest could not name it, and `recover` would not find it.

@@ -2,7 +2,7 @@
 //! put anything in its way, and the lock that tells a living run from a dead one. No contents.
 
 use super::patience::{PATIENCE, within, within_or};
-use crate::place::{Place, create_dirs, sync_names};
+use crate::place::Place;
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, TryLockError};
 use std::io::{
@@ -59,7 +59,7 @@ pub fn default_mirror_base() -> PathBuf {
 pub fn private_base(path: &Path) -> Result<(), DirError> {
     let failed = |source| DirError::Create { path: path.to_owned(), source };
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => sync_names(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?,
+        Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
     }
@@ -108,7 +108,7 @@ impl RunDir {
     pub fn create(base: &Path, run_id: Uuid) -> Result<RunDir, DirError> {
         let path = base.join(run_id.to_string());
         let failed = |source| DirError::Create { path: path.clone(), source };
-        create_dirs(base).map_err(failed)?;
+        fs::create_dir_all(base).map_err(failed)?;
         let mut result = Err(failed(io::ErrorKind::NotFound.into()));
         for _ in 0..MAX_ATTEMPTS {
             DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
@@ -122,8 +122,6 @@ impl RunDir {
             }
         }
         let place = Arc::new(result?);
-        // Or a power cut may leave a mirror without a name.
-        sync_names(base).map_err(failed)?;
         Ok(RunDir { path, place })
     }
 

@@ -9,7 +9,7 @@ use super::earlier::{contains, has_all_of};
 use super::manifest::{DATETIME, Manifest};
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{DecodeError, Decoder, Format, Written};
-use crate::place::create_dirs;
+use crate::place::sync_with_parents;
 use chrono::{Duration, NaiveDateTime};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -96,7 +96,7 @@ impl Order<'_> {
     /// [`FinishError`]: then no file is there under its final name, unless it is complete.
     pub fn carry_out(mut self) -> Result<FinalFiles, FinishError> {
         let dir = self.manifest.results_dir.clone();
-        create_dirs(&dir).map_err(failed(&dir))?;
+        fs::create_dir_all(&dir).map_err(failed(&dir))?;
         // Not for `decode`: those of a run that lives are in use.
         if self.save {
             remove_leftovers(self.manifest);
@@ -111,7 +111,7 @@ impl Order<'_> {
             None => self.name_both(&dir, timeseries)?,
         };
         files.written = self.decoder.map(|decoder| decoder.outline());
-        File::open(&dir).and_then(|dir| dir.sync_all()).map_err(failed(&dir))?;
+        sync_with_parents(&dir).map_err(failed(&dir))?;
         Ok(files)
     }
 

@@ -142,8 +142,10 @@ impl Store {
             let run_id = path.file_name().and_then(|name| Uuid::parse_str(name.to_str()?).ok());
             let found = FoundRun::of(run_id.unwrap_or_default(), vec![path.clone()]);
             return match found {
-                // Without rings, what a removal has left.
-                Some(run) if !run.rings.is_empty() || run.manifest.is_some() => {
+                // Without rings, what a removal has left; without a manifest too, its empty directory.
+                Some(run)
+                    if !run.rings.is_empty() || run.manifest.is_some() || run_id.is_some() =>
+                {
                     Ok(Located::Run(Box::new(run)))
                 }
                 _ => Err(LocateError::NoRings(path)),

@@ -107,7 +107,7 @@ impl Disk for Dir {
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        place::sync_with_parents(&self.0)
     }
 
     fn shown(&self) -> String {
