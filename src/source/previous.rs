@@ -2,6 +2,8 @@
 //! need not be read. Most of `/proc` does not change from one sample to the next, and comparing
 //! bytes is many times cheaper than reading numbers. What a line means is for others.
 
+use super::scan::strip_prefix;
+
 /// Bytes that are compared together.
 const BLOCK: usize = 32;
 const WORD: usize = size_of::<u64>();
@@ -57,49 +59,90 @@ impl Previous {
         text: &[u8],
         mut changed: impl FnMut(usize, &[u8], &[u8]) -> Option<usize>,
     ) -> bool {
-        let (mut at, mut line, mut start) = (0, 0, 0);
+        // Where line `line` begins in the new text and in the last one.
+        let (mut new, mut old, mut line) = (0, 0, 0);
+        let mut first_change = None;
+        let mut moves = Moves::default();
         loop {
-            // Up to here both are the same, and `at` is in line `line`, or at its beginning.
-            at += common(&text[at..], &self.text[at..]);
-            if at == text.len() && at == self.text.len() {
-                return true;
+            let same = common(&text[new..], &self.text[old..]);
+            if new + same == text.len() && old + same == self.text.len() {
+                break;
             }
-            let end = loop {
-                let Some(end) = self.ends.get(line) else { return false };
-                if *end as usize > at {
-                    break *end as usize;
+            let differs_at = old + same;
+            let mut end;
+            loop {
+                let Some(ends) = self.ends.get(line) else { return false };
+                end = *ends as usize;
+                if end > differs_at {
+                    break;
                 }
-                (start, line) = (*end as usize, line + 1);
-            };
-            let Some(bytes) = changed(line, &self.text[start..end], &text[start..]) else {
-                return false;
-            };
-            let Some(new) = text[start..].get(..bytes) else { return false };
-            if bytes == end - start {
-                self.text[start..end].copy_from_slice(new);
-            } else if !self.replace(line, start..end, new) {
-                return false;
+                (new, old, line) = (new + (end - old), end, line + 1);
             }
-            (at, start, line) = (start + bytes, start + bytes, line + 1);
+            first_change.get_or_insert(new);
+            // Where one line has changed the next one often has, too.
+            loop {
+                let Some(bytes) = changed(line, &self.text[old..end], &text[new..]) else {
+                    return false;
+                };
+                if bytes != end - old {
+                    moves.line_becomes(line, end, new + bytes, &mut self.ends);
+                }
+                (new, old, line) = (new + bytes, end, line + 1);
+                match self.ends.get(line) {
+                    Some(next) => end = *next as usize,
+                    None => break,
+                }
+                let Some(rest) = text.get(new..) else { return false };
+                if strip_prefix(rest, &self.text[old..end]).is_some() {
+                    break;
+                }
+            }
         }
-    }
-
-    /// Puts a line of another length in the place of one.
-    fn replace(&mut self, line: usize, old: std::ops::Range<usize>, new: &[u8]) -> bool {
-        let length = self.text.len();
-        let grown = length - old.len() + new.len();
-        if grown > self.text.capacity() {
-            return false;
-        }
-        self.text.resize(grown.max(length), 0);
-        self.text.copy_within(old.end..length, old.start + new.len());
-        self.text.truncate(grown);
-        self.text[old.start..old.start + new.len()].copy_from_slice(new);
-        let (before, after) = (old.len() as u32, new.len() as u32);
-        for end in &mut self.ends[line..] {
-            *end = *end - before + after;
+        moves.end(&mut self.ends);
+        if let Some(first) = first_change {
+            self.remember(text, first);
         }
         true
+    }
+
+    /// Takes over a text that differs from byte `from` on.
+    #[inline]
+    fn remember(&mut self, text: &[u8], from: usize) {
+        if text.len() > self.text.capacity() {
+            // What was made of it is right, but the next text will have to be read as a whole.
+            self.forget();
+            return;
+        }
+        self.text.truncate(from);
+        self.text.extend_from_slice(&text[from..]);
+    }
+}
+
+/// How far the ends of lines have moved, as far as they have not been told.
+#[derive(Default)]
+struct Moves {
+    /// The first line whose end is still that of the last text.
+    from: usize,
+    /// To be added to the ends from there on, modulo 2^32.
+    by: u32,
+}
+
+impl Moves {
+    /// The end of `line` moves, and all behind it with it.
+    #[cold]
+    fn line_becomes(&mut self, line: usize, end: usize, new_end: usize, ends: &mut [u32]) {
+        self.tell(&mut ends[..line]);
+        (self.from, self.by) = (line, (new_end as u32).wrapping_sub(end as u32));
+    }
+
+    fn end(mut self, ends: &mut [u32]) {
+        self.tell(ends);
+    }
+
+    fn tell(&mut self, ends: &mut [u32]) {
+        if self.by != 0 {
+            ends[self.from..].iter_mut().for_each(|end| *end = end.wrapping_add(self.by));
+        }
     }
 }
 
@@ -164,6 +207,11 @@ mod tests {
     fn a_line_without_room_is_not_remembered() {
         let mut previous = of("a 1\nb 2\n", 8);
         assert_eq!(update(&mut previous, "a 1\nb 3\n"), (true, vec![1]));
+        assert!(
+            update(&mut previous, "a 1\nb 30\n").0,
+            "all lines are the same with other numbers"
+        );
+        assert_eq!(previous.text(), b"");
         assert!(!update(&mut previous, "a 1\nb 30\n").0);
         assert_eq!(of("a 1\nb 20\n", 8).text(), b"");
         assert_eq!(update(&mut of("", 8), "a 1\n"), (false, vec![]));

@@ -145,7 +145,7 @@ impl Scalars {
 
 impl Line {
     /// Reads a line whose key is known; returns its value and what follows the line.
-    #[inline]
+    #[inline(always)]
     fn read<'t>(&self, text: &'t [u8], key: &[u8]) -> Option<(u64, &'t [u8])> {
         let number = strip_prefix(text, key).map(skip_blanks)?;
         let (value, behind) = if self.signed { signed(number) } else { unsigned(number) }.ok()?;
