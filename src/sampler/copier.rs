@@ -6,7 +6,7 @@
 use super::disk::{Disk, DiskFile};
 use super::mirror::MirrorEnd;
 use super::segments::file_name;
-use crate::ring::{self, HEADER_BYTES, Segment, SlotState};
+use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::VecDeque;
@@ -261,9 +261,9 @@ impl<D: Disk> Copier<D> {
             match ring::judge(&words, slot.0, layout.slots, first, seed) {
                 _ if !stable => {}
                 SlotState::Valid(seq, used) if seq >= next => {
-                    // What this slot of the file holds at most. A record that is to be kept is
-                    // overwritten only when as many newer ones are safe.
-                    let old = next.0.checked_sub(layout.slots).filter(|old| *old >= first.0);
+                    // A record that is to be kept is overwritten only when as many newer ones are
+                    // safe.
+                    let old = self.copies[index].held_before(seq);
                     let kept_from = self.synced_end().saturating_sub(self.max_samples);
                     if old.is_some_and(|old| old >= kept_from) {
                         self.sync_copies()?;
@@ -333,6 +333,15 @@ impl<F: DiskFile> Copy<F> {
         self.synced = self.written;
         self.dirty = true;
         Ok(())
+    }
+
+    /// The newest record that the file can hold in the slot of `seq`, before that is written there:
+    /// a copier that was lapped may have written to it out of turn.
+    fn held_before(&self, seq: Seq) -> Option<u64> {
+        let Header { layout, first_seq, .. } = self.segment.header();
+        let newest = self.written.end.0.min(seq.0).checked_sub(1)?;
+        let laps = (seq.0 - newest).div_ceil(layout.slots);
+        seq.0.checked_sub(laps * layout.slots).filter(|old| *old >= first_seq.0)
     }
 
     /// The next record that is not in the file.
