@@ -38,6 +38,7 @@
 // A test may panic. (`allow-unwrap-in-tests` does not see through `cfg(all(test, not(loom)))`.)
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod cluster;
 mod decode;
 mod description;
 mod fault;

@@ -1,0 +1,5 @@
+//! Many hosts: the same binary as an agent on each, started over SSH, recording by itself into its
+//! own ring, its rings fetched afterwards. Uses `ring` and `decode`, is used by `run`; nothing
+//! here is on the way of a sample.
+
+pub mod transport;
