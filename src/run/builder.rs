@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Interval unless told otherwise.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
@@ -130,6 +131,8 @@ pub struct RecorderBuilder {
     pub(super) thread: ThreadSettings,
     pub(super) keep_ring: bool,
     pub(super) lock_process: bool,
+    /// Chosen by somebody else.
+    pub(super) run_id: Option<Uuid>,
 }
 
 impl Default for RecorderBuilder {
@@ -151,6 +154,7 @@ impl Default for RecorderBuilder {
             thread: DEFAULT_THREAD,
             keep_ring: false,
             lock_process: false,
+            run_id: None,
         }
     }
 }

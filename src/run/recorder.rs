@@ -11,7 +11,8 @@ use crate::decode::metadata::SystemInfo;
 use crate::description::{Description, RunFacts, SamplerFacts};
 use crate::sampler::thread::InForce;
 use crate::sampler::{
-    MirrorSettings, Sampler, SamplerError, SamplerSettings, SegmentError, SegmentPlan, Started,
+    MirrorSettings, PreparedSampler, Sampler, SamplerError, SamplerSettings, SegmentError,
+    SegmentPlan, Started,
 };
 use crate::schema::Schema;
 use crate::source::SourceDef;
@@ -80,8 +81,22 @@ pub struct Recorder {
 
 enum State {
     New,
+    Prepared(Box<Prepared>),
     Running(Box<Running>),
     Stopped(Recording),
+}
+
+/// All is ready for the first sample.
+struct Prepared {
+    sampler: PreparedSampler,
+    begin: Begin,
+}
+
+/// What a run has before it has a sampler.
+struct Begin {
+    manifest: Manifest,
+    dirs: Vec<RunDir>,
+    notes: Vec<String>,
 }
 
 struct Running {
@@ -107,12 +122,79 @@ impl Recorder {
     /// # Errors
     /// [`RecorderError`]: then nothing is left of the attempt.
     pub fn start(&mut self) -> Result<&RunInfo, RecorderError> {
+        self.is_new()?;
+        let begin = Begin::new(&self.settings);
+        let settings = begin.sampler_settings(&self.settings, &self.sources);
+        let started = Sampler::start(settings).inspect_err(|_| begin.give_up())?;
+        self.running(begin, started)
+    }
+
+    /// Gets everything ready that takes time, for a start at an agreed instant.
+    ///
+    /// # Errors
+    /// [`RecorderError`]: then nothing is left of the attempt.
+    pub(crate) fn prepare(&mut self) -> Result<(), RecorderError> {
+        self.is_new()?;
+        let begin = Begin::new(&self.settings);
+        let settings = begin.sampler_settings(&self.settings, &self.sources);
+        let sampler = Sampler::prepare(settings).inspect_err(|_| begin.give_up())?;
+        self.state = State::Prepared(Box::new(Prepared { sampler, begin }));
+        Ok(())
+    }
+
+    /// Starts what is [prepared](Self::prepare), with tick 0 at `start_ns` of `CLOCK_MONOTONIC`;
+    /// returns when its sample has been taken.
+    ///
+    /// # Errors
+    /// [`RecorderError`]: then nothing is left of the attempt.
+    pub(crate) fn go(&mut self, start_ns: u64) -> Result<&RunInfo, RecorderError> {
+        let prepared = match std::mem::replace(&mut self.state, State::New) {
+            State::Prepared(prepared) => prepared,
+            other => {
+                self.state = other;
+                return Err(RecorderError::NotStarted);
+            }
+        };
+        let Prepared { sampler, begin } = *prepared;
+        let started = sampler.go(start_ns).inspect_err(|_| begin.give_up())?;
+        self.running(begin, started)
+    }
+
+    /// The run's directories, once they are made.
+    pub(crate) fn dirs(&self) -> Vec<PathBuf> {
+        let dirs = match &self.state {
+            State::Prepared(prepared) => &prepared.begin.dirs,
+            State::Running(running) => &running.dirs,
+            State::New | State::Stopped(_) => return Vec::new(),
+        };
+        dirs.iter().map(|dir| dir.path().to_owned()).collect()
+    }
+
+    fn is_new(&self) -> Result<(), RecorderError> {
         match self.state {
-            State::New => {}
-            State::Running(_) => return Err(RecorderError::AlreadyStarted),
-            State::Stopped(_) => return Err(RecorderError::AlreadyStopped),
+            State::New => Ok(()),
+            State::Prepared(_) | State::Running(_) => Err(RecorderError::AlreadyStarted),
+            State::Stopped(_) => Err(RecorderError::AlreadyStopped),
         }
-        let running = Running::start(&self.settings, &self.sources)?;
+    }
+
+    fn running(
+        &mut self,
+        begin: Begin,
+        (sampler, started): (Sampler, Started),
+    ) -> Result<&RunInfo, RecorderError> {
+        let Begin { manifest, dirs, mut notes } = begin;
+        let Started { wall_ns, thread, notes: more, .. } = started;
+        notes.extend(more);
+        let info = RunInfo {
+            run_id: manifest.run_id,
+            ring_dir: manifest.ring_dir.clone(),
+            mirror_dir: manifest.mirror_dir.clone(),
+            thread,
+            started: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall_ns),
+            notes,
+        };
+        let running = Running { sampler, manifest, dirs, info, since: Instant::now() };
         self.state = State::Running(Box::new(running));
         self.info().ok_or(RecorderError::NotStarted)
     }
@@ -124,6 +206,10 @@ impl Recorder {
     pub fn stop(&mut self) -> Result<Recording, RecorderError> {
         match std::mem::replace(&mut self.state, State::New) {
             State::New => Err(RecorderError::NotStarted),
+            State::Prepared(prepared) => {
+                prepared.give_up();
+                Err(RecorderError::NotStarted)
+            }
             State::Running(running) => {
                 let recording = running.stop(&self.settings);
                 self.state = State::Stopped(recording.clone());
@@ -213,12 +299,18 @@ impl Drop for Recorder {
     }
 }
 
-impl Running {
-    fn start(
-        settings: &RecorderBuilder,
-        sources: &[&'static SourceDef],
-    ) -> Result<Running, RecorderError> {
-        let run_id = Uuid::now_v7();
+impl Prepared {
+    /// Ends the sampler, and removes what was made for it.
+    fn give_up(self) {
+        drop(self.sampler);
+        self.begin.give_up();
+    }
+}
+
+impl Begin {
+    /// Makes the run's directories and its manifest, as far as they can be had.
+    fn new(settings: &RecorderBuilder) -> Begin {
+        let run_id = settings.run_id.unwrap_or_else(Uuid::now_v7);
         let mut notes = Vec::new();
         let mirror = mirror_dir(settings, run_id).unwrap_or_else(|error| {
             notes.push(format!("no mirror: {error}. A crash of the host loses the samples"));
@@ -238,41 +330,39 @@ impl Running {
             })
             .ok();
         let path = |dir: &Option<RunDir>| dir.as_ref().map(|dir| dir.path().to_owned());
-        let (ring_path, mirror_path) = (path(&ring), path(&mirror));
-        let manifest = manifest(settings, run_id, ring_path.clone(), mirror_path.clone());
+        let manifest = manifest(settings, run_id, path(&ring), path(&mirror));
         if let Err(error) = manifest.save() {
             notes.push(format!("no manifest: {error}. `recover` will not know the command"));
         }
-        let dirs: Vec<RunDir> = ring.into_iter().chain(mirror).collect();
-        let mirror = mirror_path.clone().map(|dir| mirror_settings(settings, dir));
-        let started = Sampler::start(SamplerSettings {
+        Begin { manifest, dirs: ring.into_iter().chain(mirror).collect(), notes }
+    }
+
+    fn sampler_settings(
+        &self,
+        settings: &RecorderBuilder,
+        sources: &[&'static SourceDef],
+    ) -> SamplerSettings {
+        let mirror = self.manifest.mirror_dir.clone().map(|dir| mirror_settings(settings, dir));
+        SamplerSettings {
             sources: sources.to_vec(),
             procfs: settings.procfs.clone(),
             thread: settings.thread,
             lock_process: settings.lock_process,
-            plan: plan(settings, &manifest, mirror.as_ref(), &notes),
+            plan: plan(settings, &self.manifest, mirror.as_ref(), &self.notes),
             mirror,
-        });
-        let (sampler, started) = started.inspect_err(|_| {
-            // Without waiting: what does not answer may be just this disk. A lock goes with its
-            // process, and `recover` removes what never had a sample.
-            for dir in &dirs {
-                let _ = dir.remove_soon(super::MANIFEST);
-            }
-        })?;
-        let Started { wall_ns, thread, notes: more, .. } = started;
-        notes.extend(more);
-        let info = RunInfo {
-            run_id,
-            ring_dir: ring_path,
-            mirror_dir: mirror_path,
-            thread,
-            started: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall_ns),
-            notes,
-        };
-        Ok(Running { sampler, manifest, dirs, info, since: Instant::now() })
+        }
     }
 
+    /// Without waiting: what does not answer may be just this disk. A lock goes with its process,
+    /// and `recover` removes what never had a sample.
+    fn give_up(&self) {
+        for dir in &self.dirs {
+            let _ = dir.remove_soon(super::MANIFEST);
+        }
+    }
+}
+
+impl Running {
     fn stop(self, settings: &RecorderBuilder) -> Recording {
         let Running { sampler, mut manifest, dirs, info, since } = self;
         let runtime = since.elapsed();
