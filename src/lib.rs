@@ -38,6 +38,7 @@
 // A test may panic. (`allow-unwrap-in-tests` does not see through `cfg(all(test, not(loom)))`.)
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod agent;
 mod cluster;
 mod decode;
 mod description;
@@ -71,6 +72,12 @@ pub use sampler::thread::{CpuChoice, InForce, Policy, ThreadSettings};
 pub use sampler::{Probe, SamplerError, SegmentError};
 pub use schema::{Field, Kind, Schema, Shape, SourceSchema};
 pub use units::{Bytes, Seq, Slot, Tick, Words};
+
+/// What the program's agent does, which the program starts on other hosts. Not part of the interface.
+#[doc(hidden)]
+pub mod agents {
+    pub use crate::agent::{record, serve};
+}
 
 /// What the fuzz targets and their seeds need beyond what programs do: [`source::Source::parse`]
 /// writes to the block of a record, and only a view of the record says whether it fits its schema.

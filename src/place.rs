@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// A directory, whatever becomes of its name.
@@ -41,6 +41,13 @@ impl Place {
     /// The directory itself, to lock or sync.
     pub fn dir(&self) -> &File {
         &self.0
+    }
+
+    /// A path to `name` in it that is short, and leads there whatever becomes of the directory's name.
+    /// For sockets, whose paths have 107 bytes at most (unix(7)).
+    pub fn short_path(&self, name: &str) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
     }
 
     /// Makes a file that is not there yet, readable by its owner only.

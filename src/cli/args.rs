@@ -32,6 +32,9 @@ pub enum Command {
     Info(InfoArgs),
     /// Find rings that dead runs left behind, and write the files that they owed
     Recover(RecoverArgs),
+    /// What ringstat starts on other hosts; not for people
+    #[command(hide = true)]
+    Agent(AgentArgs),
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +191,19 @@ pub struct RecoverArgs {
     pub runs: Vec<String>,
     #[command(flatten)]
     pub places: Places,
+}
+
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// What its first line is to say
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub nonce: String,
+    /// Record, as standard input says, and do not end with the connection
+    #[arg(long)]
+    pub recorder: bool,
+    /// The run, to be seen by people
+    #[arg(long, value_name = "RUN")]
+    pub run_id: Option<String>,
 }
 
 /// Where else to look for runs.

@@ -28,6 +28,8 @@ pub fn main() -> ExitCode {
         Command::Decode(args) => decode::main(&args),
         Command::Info(args) => info::main(&args),
         Command::Recover(args) => recover::main(&args),
+        Command::Agent(args) if args.recorder => ringstat::agents::record(),
+        Command::Agent(args) => ringstat::agents::serve(&args.nonce),
     };
     ExitCode::from(status)
 }

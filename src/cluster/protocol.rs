@@ -47,6 +47,8 @@ pub enum Request {
         /// Whether the recorder is to hear of it.
         beat: bool,
     },
+    /// All that follows is about this run.
+    Attach(Place),
     /// Get everything ready, and wait for [`Go`](Self::Go).
     Prepare(Box<Settings>),
     /// Tick 0 is at this instant of the host's `CLOCK_MONOTONIC`.
@@ -87,6 +89,8 @@ pub enum Reply {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recorder: Option<RecorderState>,
     },
+    /// To [`Request::Attach`].
+    Attached(RecorderState),
     /// To [`Request::Prepare`]: it waits.
     Prepared,
     /// To [`Request::Go`].
@@ -129,16 +133,28 @@ pub struct Hello {
     pub machine: String,
     /// Whether the kernel's clock is disciplined by a time service; `None` if it does not say.
     pub clock_synchronised: Option<bool>,
-    /// What is there of the run that the agent was started for.
-    pub run: RecorderState,
+}
+
+/// A run on a host, and where it lies there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The run on this host.
+    pub run_id: Uuid,
+    /// Another directory below which rings go.
+    pub ring_base: Option<String>,
+    /// Another directory below which mirrors go.
+    pub mirror_base: Option<String>,
 }
 
 /// What there is of a run on a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecorderState {
     /// Nothing.
+    #[default]
     None,
+    /// A recorder that waits for its start.
+    Prepared,
     /// A recorder that lives.
     Running {
         /// Samples taken.
@@ -153,8 +169,6 @@ pub enum RecorderState {
 /// How a host is to record. What is not said is as the launcher's own options have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The run on this host.
-    pub run_id: Uuid,
     /// Time between two ticks.
     pub interval: Duration,
     /// Newest samples that are kept.

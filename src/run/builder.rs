@@ -133,6 +133,8 @@ pub struct RecorderBuilder {
     pub(super) lock_process: bool,
     /// Chosen by somebody else.
     pub(super) run_id: Option<Uuid>,
+    /// The host that writes the files, if that is another one.
+    pub(super) launcher: Option<String>,
 }
 
 impl Default for RecorderBuilder {
@@ -155,6 +157,7 @@ impl Default for RecorderBuilder {
             keep_ring: false,
             lock_process: false,
             run_id: None,
+            launcher: None,
         }
     }
 }
@@ -267,6 +270,14 @@ impl RecorderBuilder {
         self
     }
 
+    /// For a run of which another host, `launcher`, writes the files: under the id that it has chosen,
+    /// and without a results directory.
+    pub(crate) fn for_agent(mut self, run_id: Uuid, launcher: &str) -> Self {
+        self.run_id = Some(run_id);
+        self.launcher = Some(launcher.to_owned());
+        self
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -299,7 +310,12 @@ impl RecorderBuilder {
         if !self.procfs.is_dir() {
             return Err(BuildError::Procfs { path: self.procfs });
         }
-        self.results_dir = writable("results directory", "--results-dir", &self.results_dir)?;
+        if self.launcher.is_none() {
+            self.results_dir = writable("results directory", "--results-dir", &self.results_dir)?;
+        } else if let Some(home) = std::env::home_dir() {
+            // Where `recover` puts them if it is asked to, here.
+            self.results_dir = home;
+        }
         if let Some(dir) = &self.ring_base {
             self.ring_base = Some(writable("ring directory", "--ring-dir", dir)?);
         }

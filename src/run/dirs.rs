@@ -17,6 +17,9 @@ use uuid::Uuid;
 /// How often a new directory is made that others remove.
 const MAX_ATTEMPTS: usize = 100;
 
+/// Begins the names of what an agent has in a run's directory: its socket, its log.
+pub(crate) const AGENT_PREFIX: &str = "agent.";
+
 /// Why there is no directory for a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -189,7 +192,7 @@ impl RunDir {
 
 /// Whether a directory is one that this user has made: in a place that others can write to they may
 /// have put theirs, and what is in it is not to be acted on.
-pub(super) fn is_own(dir: &Path) -> bool {
+pub(crate) fn is_own(dir: &Path) -> bool {
     let is_own = |meta: fs::Metadata| meta.is_dir() && meta.uid() == geteuid().as_raw();
     fs::symlink_metadata(dir).is_ok_and(is_own)
 }
@@ -217,8 +220,10 @@ fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
         Ok(names) => names,
         Err(error) => return gone(Err(error)),
     };
-    let own =
-        |name: &str| name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest);
+    let own = |name: &str| {
+        let is_manifest = name.starts_with(manifest) && name != manifest;
+        is_manifest || name.ends_with(".ring") || name.starts_with(AGENT_PREFIX)
+    };
     let mut result = Ok(());
     for name in names.iter().filter(|name| own(name)) {
         result = result.and(gone(place.remove(name)));

@@ -71,6 +71,9 @@ pub struct Manifest {
     /// Date and time in the names of the final files, from just before they get them.
     #[serde(default)]
     pub final_datetime: Option<String>,
+    /// The host that fetches the rings and writes the files, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<String>,
     /// The final files are there: the rings are only kept because the user asked for it.
     #[serde(default)]
     pub done: bool,
@@ -168,6 +171,7 @@ pub(super) mod tests {
             mirror_dir: None,
             ended: None,
             final_datetime: None,
+            launcher: None,
             done: false,
             warnings: vec![],
         }

@@ -417,6 +417,7 @@ fn manifest(
         mirror_dir,
         ended: None,
         final_datetime: None,
+        launcher: settings.launcher.clone(),
         done: false,
         warnings: Vec::new(),
     }

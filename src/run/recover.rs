@@ -521,6 +521,7 @@ fn manifest_of(decoder: &Decoder) -> Manifest {
         mirror_dir: None,
         ended: None,
         final_datetime: None,
+        launcher: None,
         done: false,
         warnings: Vec::new(),
     }

@@ -7,13 +7,13 @@ use std::fs;
 use uuid::Uuid;
 
 /// What the host calls itself.
-pub(super) fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 /// The kernel's boot id; nil if it cannot be read.
-pub(super) fn boot_id() -> Uuid {
+pub(crate) fn boot_id() -> Uuid {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Uuid::parse_str(text.trim()).unwrap_or_default()
 }
