@@ -3,5 +3,6 @@
 //! here is on the way of a sample.
 
 pub mod clock;
+pub mod hosts;
 pub mod protocol;
 pub mod transport;
