@@ -6,6 +6,7 @@ use super::host;
 use super::recorder::{RecorderOrder, Report};
 use super::rings::{self, RingFile};
 use super::socket::{Ask, Told, ask};
+use crate::cluster::clock::now;
 use crate::cluster::protocol::{
     CHUNK_BYTES, Frames, Marker, Message, Place, ProtocolError, RecorderState, Reply, Request,
     Settings, put_chunk, put_control,
@@ -75,7 +76,7 @@ impl Front {
         let reply = match request {
             Request::Ping { id, beat } => {
                 // First: the time is what is waited for.
-                let now = host::now();
+                let now = now();
                 let recorder = if beat { Some(self.state(Ask::Beat)) } else { None };
                 Ok(Reply::Pong { id, now, recorder })
             }

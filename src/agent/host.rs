@@ -1,10 +1,8 @@
-//! What an agent says of its host: its name, its clocks, and which machine it is.
+//! What an agent says of its host: its name, whether its clock is right, and which machine it is.
 
-use crate::cluster::clock::Moment;
 use crate::cluster::protocol::{Hello, VERSION};
 use crate::run::{boot_id, hostname};
 use crate::sampler::thread::is_clock_synchronised;
-use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::fs;
 
 /// Tells apart what shares a kernel, a network and a machine id, and is yet to be recorded as several
@@ -37,17 +35,4 @@ pub fn machine() -> String {
         given,
     ];
     parts.map(|part| part.chars().take(MAX_PART_BYTES).collect::<String>()).join(" ")
-}
-
-/// Both clocks, now.
-pub fn now() -> Moment {
-    Moment {
-        wall_ns: ns(clock_gettime(ClockId::Realtime)),
-        monotonic_ns: ns(clock_gettime(ClockId::Monotonic)),
-    }
-}
-
-fn ns(time: Timespec) -> u64 {
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -1,9 +1,10 @@
 //! The arithmetic of clocks on several hosts: what a round trip says about the other clock, the best
-//! of many, how it drifts, and which of its instants one of ours is. Pure; times come in.
+//! of many, how it drifts, and which of its instants one of ours is. Pure, but for [`now`]; times come in.
 //!
 //! A reply was made at some time between asking and hearing it. Taken to be in the middle, it is
 //! wrong by at most half the round trip: the trip that took least says most.
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// The clocks of one host, read together.
@@ -13,6 +14,19 @@ pub struct Moment {
     pub wall_ns: u64,
     /// `CLOCK_MONOTONIC`, ns.
     pub monotonic_ns: u64,
+}
+
+/// The clocks of this host.
+pub fn now() -> Moment {
+    let ns = |time: Timespec| {
+        // Neither is ever before its epoch.
+        let [seconds, rest] = [time.tv_sec, time.tv_nsec].map(|it| u64::try_from(it).unwrap_or(0));
+        seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+    };
+    Moment {
+        wall_ns: ns(clock_gettime(ClockId::Realtime)),
+        monotonic_ns: ns(clock_gettime(ClockId::Monotonic)),
+    }
 }
 
 /// One question and its answer.

@@ -3,6 +3,10 @@
 //! here is on the way of a sample.
 
 pub mod clock;
+pub mod collect;
 pub mod hosts;
+pub mod launch;
 pub mod protocol;
+pub mod record;
+pub mod session;
 pub mod transport;
