@@ -55,10 +55,11 @@ mod units;
 
 pub use decode::metadata;
 pub use decode::{
-    ClockStep, Collection, Cost, Counter, CounterDecrease, CounterDecreases, DecodeError, Decoder,
-    Decrease, DiskStats, FORMATS, Format, Gap, HostSummary, InstanceSummary, JSON, JSON_COMPACT,
-    LoadAvg, NetDev, RunSummary, SamplerSummary, Spread, TimeSeriesData, TimeSeriesSample, Written,
-    snapshot,
+    ClockStep, ClusterDecoder, ClusterRun, Collection, CollectionMethod, Cost, Counter,
+    CounterDecrease, CounterDecreases, DecodeError, Decoder, Decrease, DiskStats, FORMATS, Format,
+    Gap, HostClock, HostData, HostError, HostErrorKind, HostRings, HostSummary, InstanceSummary,
+    JSON, JSON_COMPACT, LoadAvg, NetDev, OpenRings, RunSummary, SamplerSummary, Spread,
+    TimeSeriesData, TimeSeriesSample, Written, snapshot,
 };
 pub use description::{Description, RunFacts, SamplerFacts, SystemFacts};
 pub use fault::{Fault, MAX_NAME_BYTES, Reason};
