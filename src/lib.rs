@@ -52,6 +52,7 @@ pub mod source;
 mod sync;
 mod units;
 
+pub use cluster::hosts;
 pub use decode::metadata;
 pub use decode::{
     ClockStep, Collection, Cost, Counter, CounterDecrease, CounterDecreases, DecodeError, Decoder,

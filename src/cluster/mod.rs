@@ -3,4 +3,5 @@
 //! here is on the way of a sample.
 
 pub mod hosts;
+pub mod local;
 pub mod transport;

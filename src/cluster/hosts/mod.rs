@@ -123,7 +123,8 @@ pub enum Wrong {
     /// More than a resolver takes.
     #[error(
         "the name of a host has at most {} characters, of a user {}",
-        name::MAX_HOST_CHARS, name::MAX_USER_CHARS
+        name::MAX_HOST_CHARS,
+        name::MAX_USER_CHARS
     )]
     TooLong,
     /// `@`, `user@`, `:4`.
@@ -250,10 +251,7 @@ impl HostList {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = &bytes[..error.valid_up_to()];
             let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            HostsError::NotText {
-                path: path.to_owned(),
-                why: format!("line {line} is not UTF-8"),
-            }
+            HostsError::NotText { path: path.to_owned(), why: format!("line {line} is not UTF-8") }
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // Some editors still end lines by a carriage return alone.
