@@ -53,6 +53,7 @@ pub mod source;
 mod sync;
 mod units;
 
+pub use cluster::hosts;
 pub use decode::metadata;
 pub use decode::{
     ClockStep, ClusterDecoder, ClusterRun, Collection, CollectionMethod, Cost, Counter,

@@ -62,8 +62,19 @@ fn main() -> std::io::Result<()> {
         decoder.write(format, &mut json, &mut |_, _| {}).expect("memory can be written");
         write("timeseries_json", name, &json)?;
     }
-    write("timeseries_json", "metadata", METADATA.as_bytes())
+    write("timeseries_json", "metadata", METADATA.as_bytes())?;
+    HOSTS.iter().try_for_each(|(name, text)| write("hosts", name, text.as_bytes()))
 }
+
+/// Lists and hostfiles as people write them.
+const HOSTS: [(&str, &str); 6] = [
+    ("list", "a,b:4,user@c,[fe80::1%eth0]:2,node[001-016,020]"),
+    ("ports", "ssh://a:2222,ssh://u@[::1]:22,ssh://n[1-2]:1"),
+    ("nested", "r[1-2]n[01-03,a[x,y[8-9]]].example,10.0.[0-1].[1-2]"),
+    ("file", "# all\r\nhost slots=4\nhost:4 # c\n\n  u@b max_slots = 8\n::1\nc user=u port=2\n"),
+    ("wrong", "n[5-3],-oProxyCommand=x,a;b,10.0.0.010,a:4:5"),
+    ("many", "n[1-256][1-256]"),
+];
 
 const METADATA: &str = r#"{"benchmark_type":"training","command":"run",
 "run_datetime":"20260102_030405","result_dir":"/results","system_info":{"hostname":"h","kernel":"6","architecture":"x",

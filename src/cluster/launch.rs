@@ -9,7 +9,7 @@ use super::protocol::{Place, RecorderState, Reply, Request, Settings};
 use super::record::{Failure, FailureKind, HostRecord, HostState};
 use super::session::{Session, SessionError, unexpected};
 use super::transport::Link;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -49,8 +49,6 @@ pub trait Connect: Send + Sync {
 pub struct Limits {
     /// How long a host may take to be reached and to be ready, and to answer.
     pub timeout: Duration,
-    /// Connections that are being set up at a time.
-    pub workers: usize,
     /// Time between two signs of life; none without it.
     pub heartbeat: Option<Duration>,
     /// Bytes that each may take here.
@@ -95,37 +93,9 @@ struct Shared {
     records: Mutex<Vec<HostRecord>>,
     /// Which machine goes by which name: the first that came.
     machines: Mutex<HashMap<String, String>>,
-    gate: Gate,
     bytes: AtomicU64,
     limits: Limits,
     connect: Arc<dyn Connect>,
-}
-
-/// As many tokens as connections may be set up at a time.
-struct Gate {
-    taken: Sender<()>,
-    given: Receiver<()>,
-}
-
-impl Gate {
-    fn new(tokens: usize) -> Gate {
-        let (taken, given) = bounded(tokens.max(1));
-        Gate { taken, given }
-    }
-
-    fn take(&self, deadline: Instant) -> Option<Token> {
-        self.taken.send_deadline((), deadline).ok()?;
-        Some(Token(self.given.clone()))
-    }
-}
-
-/// Given back when it goes.
-struct Token(Receiver<()>);
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        let _ = self.0.try_recv();
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -155,12 +125,10 @@ impl Launch {
         here: Option<(String, String)>,
     ) -> io::Result<Launch> {
         let records = plans.iter().map(|plan| plan.record.clone()).collect();
-        let gate = Gate::new(limits.workers);
         let machines = here.into_iter().map(|(name, machine)| (machine, name)).collect();
         let shared = Arc::new(Shared {
             records: Mutex::new(records),
             machines: Mutex::new(machines),
-            gate,
             bytes: AtomicU64::new(0),
             limits,
             connect,
@@ -402,9 +370,6 @@ impl Worker {
     fn attempt(&mut self, deadline: Instant) -> Result<(), Trouble> {
         let ssh = |is_lost| move |what: String| Trouble { kind: FailureKind::Ssh, what, is_lost };
         let shared = self.shared.clone();
-        let Some(token) = shared.gate.take(deadline) else {
-            return Err(ssh(true)("there were too many others to be reached before it".to_owned()));
-        };
         let mut link = shared.connect.connect(&self.plan.spec, deadline).map_err(ssh(true))?;
         let program = shared.connect.program(&mut *link, deadline).map_err(ssh(false))?;
         let nonce = Uuid::now_v7().simple().to_string();
@@ -433,7 +398,6 @@ impl Worker {
         } else {
             self.find(there);
         }
-        drop(token);
         self.update(|record| record.trouble = None);
         self.tell(Event::SetUp);
         self.converse(&mut session)

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod collect;
 pub mod hosts;
 pub mod launch;
+pub mod local;
 pub mod protocol;
 pub mod record;
 pub mod session;
