@@ -81,3 +81,14 @@ pub mod fuzzing {
         BlockView, COMMON_WORDS, Common, RecordView, RecordWriter, RowHead, least_words,
     };
 }
+
+/// Ways to hosts, for their tests. Not part of the interface.
+#[doc(hidden)]
+pub mod reaching {
+    pub use crate::cluster::hosts::HostSpec;
+    pub use crate::cluster::ssh::error::{ConnectError, Step};
+    #[cfg(feature = "ssh")]
+    pub use crate::cluster::ssh::known_hosts::{Entries, Verdict, lookup_name};
+    pub use crate::cluster::ssh::{SshOptions, connect};
+    pub use crate::cluster::transport::{Channel, End, Link};
+}

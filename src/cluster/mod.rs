@@ -2,4 +2,6 @@
 //! own ring, its rings fetched afterwards. Uses `ring` and `decode`, is used by `run`; nothing
 //! here is on the way of a sample.
 
+pub mod hosts;
+pub mod ssh;
 pub mod transport;
