@@ -54,6 +54,8 @@ mod sync;
 mod units;
 
 pub use cluster::hosts;
+pub use cluster::hosts::HostsError;
+pub use cluster::ways::HostOptions;
 pub use decode::metadata;
 pub use decode::{
     ClockStep, ClusterDecoder, ClusterRun, Collection, CollectionMethod, Cost, Counter,
@@ -89,4 +91,15 @@ pub mod fuzzing {
     pub use crate::record::{
         BlockView, COMMON_WORDS, Common, RecordView, RecordWriter, RowHead, least_words,
     };
+}
+
+/// Ways to hosts, for their tests. Not part of the interface.
+#[doc(hidden)]
+pub mod reaching {
+    pub use crate::cluster::hosts::HostSpec;
+    pub use crate::cluster::ssh::error::{ConnectError, Step};
+    #[cfg(feature = "ssh")]
+    pub use crate::cluster::ssh::known_hosts::{Entries, Verdict, lookup_name};
+    pub use crate::cluster::ssh::{SshOptions, connect};
+    pub use crate::cluster::transport::{Channel, End, Link};
 }

@@ -2,15 +2,17 @@
 //! request, and ends with the connection. What it does is start a recorder, pass on what that is told,
 //! and read the rings that it has left.
 
-use super::host;
 use super::recorder::{RecorderOrder, Report};
 use super::rings::{self, RingFile};
 use super::socket::{Ask, Told, ask};
 use crate::cluster::clock::now;
+use crate::cluster::machine::hello;
 use crate::cluster::protocol::{
     CHUNK_BYTES, Frames, Marker, Message, Place, ProtocolError, RecorderState, Reply, Request,
     Settings, put_chunk, put_control,
 };
+use crate::run::hostname;
+use crate::sampler::thread::is_clock_synchronised;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
@@ -49,7 +51,7 @@ struct Front {
 impl Front {
     fn run(&mut self, nonce: &str) -> io::Result<()> {
         self.out.extend_from_slice(Marker::line(nonce).as_bytes());
-        self.reply(&Reply::Hello(Box::new(host::hello())))?;
+        self.reply(&Reply::Hello(Box::new(hello(hostname(), is_clock_synchronised()))))?;
         let mut frames = Frames::default();
         let mut buffer = vec![0; READ_BYTES];
         let mut stdin = io::stdin().lock();

@@ -4,7 +4,6 @@
 //! and `cluster` for the words; knows nothing of other hosts.
 
 mod front;
-mod host;
 mod recorder;
 mod rings;
 mod socket;

@@ -1,6 +1,7 @@
 //! The directories of runs: where they are by default, how one is made so that nobody else can
 //! put anything in its way, and the lock that tells a living run from a dead one. No contents.
 
+use super::cluster::HOSTS_DIR;
 use super::patience::{PATIENCE, within, within_or};
 use crate::place::Place;
 use rustix::process::geteuid;
@@ -227,6 +228,10 @@ fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
     let mut result = Ok(());
     for name in names.iter().filter(|name| own(name)) {
         result = result.and(gone(place.remove(name)));
+    }
+    if names.iter().any(|name| name == HOSTS_DIR) {
+        // Neither a link in its place nor one in it is followed.
+        result = result.and(gone(fs::remove_dir_all(place.short_path(HOSTS_DIR))));
     }
     result = result.and(gone(place.remove(manifest)));
     match fs::remove_dir(dir) {

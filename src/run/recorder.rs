@@ -418,6 +418,7 @@ fn manifest(
         ended: None,
         final_datetime: None,
         launcher: settings.launcher.clone(),
+        cluster: None,
         done: false,
         warnings: Vec::new(),
     }

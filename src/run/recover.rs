@@ -522,6 +522,7 @@ fn manifest_of(decoder: &Decoder) -> Manifest {
         ended: None,
         final_datetime: None,
         launcher: None,
+        cluster: None,
         done: false,
         warnings: Vec::new(),
     }
