@@ -68,9 +68,8 @@ impl ClusterManifest {
     }
 
     fn run(&self, run_id: Uuid) -> ClusterRun {
-        let is_remote = |host: &HostRecord| {
-            matches!(host.state, HostState::Collected) || host.state.owes()
-        };
+        let is_remote =
+            |host: &HostRecord| matches!(host.state, HostState::Collected) || host.state.owes();
         ClusterRun {
             run_id,
             interval_ns: self.interval_ns,
@@ -292,8 +291,7 @@ impl SettingUp {
             launch.go(start_ns);
         }
         self.manifest.start_wall_ns = moment.wall_ns.saturating_add(lead_ns);
-        let cluster =
-            Cluster { launch: self.launch, stop_deadline: None, remote: self.remote };
+        let cluster = Cluster { launch: self.launch, stop_deadline: None, remote: self.remote };
         cluster.update(&mut self.manifest);
         (cluster, self.manifest, start_ns)
     }
@@ -357,6 +355,42 @@ impl Cluster {
         };
         manifest.hosts.iter().filter_map(stays).collect()
     }
+}
+
+/// What is said of hosts that have samples which are not in the files.
+pub(super) fn still_owed(owing: &[String], run_id: Uuid) -> String {
+    format!(
+        "{} still {} samples of this run; fetch them with: ringstat recover {run_id}",
+        owing.join(", "),
+        if owing.len() == 1 { "has" } else { "have" }
+    )
+}
+
+/// This host is not recorded after all.
+pub(super) fn fail_here(manifest: &mut ClusterManifest, why: &str) {
+    for host in manifest.hosts.iter_mut().filter(|host| host.state == HostState::Here) {
+        host.state = HostState::Failed;
+        host.add_error(Failure::now(FailureKind::Collection, why));
+    }
+}
+
+/// A sentence for each host that is not recorded, or not under its own name.
+pub(super) fn notes(manifest: &ClusterManifest) -> Vec<String> {
+    let note = |host: &HostRecord| {
+        let name = &host.spec.name;
+        match &host.state {
+            HostState::Failed | HostState::SettingUp => {
+                let why = host.errors.first().or(host.trouble.as_ref());
+                let why = why.map_or("it was not ready in time", |failure| &failure.message);
+                Some(format!("{name} is not recorded: {why}"))
+            }
+            HostState::SameAs(first) => {
+                Some(format!("{name} is the same machine as {first}, and recorded once"))
+            }
+            _ => None,
+        }
+    };
+    manifest.hosts.iter().filter_map(note).collect()
 }
 
 fn merge(manifest: &mut ClusterManifest, records: Vec<HostRecord>) {

@@ -177,6 +177,7 @@ const SAMPLER_PATIENCE: Duration = Duration::from_secs(30);
 const MIRROR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a sampler leaves.
+#[derive(Default)]
 pub struct SamplerEnd {
     /// The segments that still have samples to keep, oldest first.
     pub segments: Vec<Kept>,
