@@ -2,6 +2,10 @@
 //! own ring, its rings fetched afterwards. Uses `ring` and `decode`, is used by `run`; nothing
 //! here is on the way of a sample.
 
+pub mod deploy;
 pub mod hosts;
 pub mod local;
+mod shell;
+#[cfg(all(test, not(loom)))]
+mod test_link;
 pub mod transport;
