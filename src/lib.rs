@@ -68,9 +68,9 @@ pub use description::{Description, RunFacts, SamplerFacts, SystemFacts};
 pub use fault::{Fault, MAX_NAME_BYTES, Reason};
 pub use record::{Block, Full};
 pub use run::{
-    BuildError, DirError, Ended, FinalFiles, FinishError, FoundRun, LocateError, Located, MANIFEST,
-    Manifest, Recorder, RecorderBuilder, RecorderError, Recording, RunInfo, RunState, Store,
-    default_mirror_base, default_ring_base, write_decoded,
+    BuildError, ClusterManifest, DirError, Ended, FinalFiles, FinishError, FoundRun, LocateError,
+    Located, MANIFEST, Manifest, Recorder, RecorderBuilder, RecorderError, Recording, RunInfo,
+    RunState, Store, default_mirror_base, default_ring_base, write_decoded,
 };
 pub use sampler::thread::{CpuChoice, InForce, Policy, ThreadSettings};
 pub use sampler::{Probe, SamplerError, SegmentError};
@@ -81,6 +81,7 @@ pub use units::{Bytes, Seq, Slot, Tick, Words};
 #[doc(hidden)]
 pub mod agents {
     pub use crate::agent::{record, serve};
+    pub use crate::cluster::deploy::self_check;
 }
 
 /// What the fuzz targets and their seeds need beyond what programs do: [`source::Source::parse`]

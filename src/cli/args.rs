@@ -187,6 +187,9 @@ pub struct HostArgs {
     /// ringstat as it is installed on the hosts, to be used instead of a copy of this one
     #[arg(long, value_name = "PATH")]
     pub remote_binary: Option<String>,
+    /// ringstat for hosts of other architectures: x86_64=PATH,aarch64=PATH
+    #[arg(long, value_name = "LIST", conflicts_with = "remote_binary")]
+    pub agent_binary: Option<String>,
     /// Time between two signs of life to each host while it records, or off
     #[arg(long, value_name = "TIME|off", value_parser = time_or_off, allow_hyphen_values = true, default_value = "10")]
     pub heartbeat: OrOff,
@@ -218,6 +221,7 @@ impl HostArgs {
         options.ssh_timeout = self.ssh_timeout;
         options.ssh_workers = self.ssh_workers;
         options.remote_binary.clone_from(&self.remote_binary);
+        options.agent_binaries.clone_from(&self.agent_binary);
         options.heartbeat = self.heartbeat.0;
         options.orphan_timeout = self.orphan_timeout;
         options.stop_timeout = self.stop_timeout;
@@ -275,6 +279,9 @@ pub struct AgentArgs {
     /// What its first line is to say
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub nonce: String,
+    /// Say version and hash, and no more
+    #[arg(long)]
+    pub self_check: bool,
     /// Record, as standard input says, and do not end with the connection
     #[arg(long)]
     pub recorder: bool,

@@ -28,6 +28,16 @@ pub fn main() -> ExitCode {
         Command::Decode(args) => decode::main(&args),
         Command::Info(args) => info::main(&args),
         Command::Recover(args) => recover::main(&args),
+        Command::Agent(args) if args.self_check => match ringstat::agents::self_check() {
+            Ok(line) => {
+                println!("{line}");
+                0
+            }
+            Err(error) => {
+                term::error(error);
+                FAILED
+            }
+        },
         Command::Agent(args) if args.recorder => ringstat::agents::record(),
         Command::Agent(args) => ringstat::agents::serve(&args.nonce),
     };

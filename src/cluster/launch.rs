@@ -37,11 +37,18 @@ pub trait Connect: Send + Sync {
     /// A sentence.
     fn connect(&self, host: &HostSpec, deadline: Instant) -> Result<Box<dyn Link>, String>;
 
-    /// The shell's word for ringstat there, which is put there if need be.
+    /// The line for a login shell there that runs ringstat, which is put there if need be, with these
+    /// arguments.
     ///
     /// # Errors
     /// A sentence.
-    fn program(&self, link: &mut dyn Link, deadline: Instant) -> Result<String, String>;
+    fn agent_line(
+        &self,
+        host: &HostSpec,
+        link: &mut dyn Link,
+        arguments: &str,
+        deadline: Instant,
+    ) -> Result<String, String>;
 }
 
 /// What all hosts of a run have in common.
@@ -371,10 +378,12 @@ impl Worker {
         let ssh = |is_lost| move |what: String| Trouble { kind: FailureKind::Ssh, what, is_lost };
         let shared = self.shared.clone();
         let mut link = shared.connect.connect(&self.plan.spec, deadline).map_err(ssh(true))?;
-        let program = shared.connect.program(&mut *link, deadline).map_err(ssh(false))?;
         let nonce = Uuid::now_v7().simple().to_string();
-        // Bare words but for the program, which has none of `'`: every login shell takes it.
-        let command = format!("exec sh -c 'exec {program} agent --nonce {nonce}'");
+        let arguments = format!("agent --nonce {nonce}");
+        let command = shared
+            .connect
+            .agent_line(&self.plan.spec, &mut *link, &arguments, deadline)
+            .map_err(ssh(false))?;
         let channel = link
             .exec(&command, deadline)
             .map_err(|error| ssh(true)(format!("the agent cannot be started: {error}")))?;

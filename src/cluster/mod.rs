@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod collect;
+pub mod deploy;
 pub mod hosts;
 pub mod launch;
 pub mod local;
@@ -11,6 +12,9 @@ pub mod machine;
 pub mod protocol;
 pub mod record;
 pub mod session;
+mod shell;
 pub mod ssh;
+#[cfg(all(test, not(loom)))]
+mod test_link;
 pub mod transport;
 pub mod ways;

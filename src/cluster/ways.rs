@@ -1,5 +1,6 @@
 //! How agents are reached and started, as the user has it: SSH's options, and which program is run there.
 
+use super::deploy::{Program, RemotePath, deploy};
 use super::hosts::HostSpec;
 use super::launch::Connect;
 use super::ssh::{self, SshOptions};
@@ -27,6 +28,8 @@ pub struct HostOptions {
     pub ssh_workers: usize,
     /// ringstat as it is installed on the hosts, instead of a copy of this one.
     pub remote_binary: Option<String>,
+    /// Programs for hosts of other architectures: `x86_64=PATH,aarch64=PATH`.
+    pub agent_binaries: Option<String>,
     /// Time between two signs of life during the run; none without it. 10 s unless set.
     pub heartbeat: Option<Duration>,
     /// How long a host goes on without hearing of the launcher: `max_duration` or 12 h unless set.
@@ -47,6 +50,7 @@ impl Default for HostOptions {
             ssh_timeout: Duration::from_secs(30),
             ssh_workers: 32,
             remote_binary: None,
+            agent_binaries: None,
             heartbeat: Some(Duration::from_secs(10)),
             orphan_timeout: None,
             stop_timeout: Duration::from_secs(30),
@@ -55,16 +59,11 @@ impl Default for HostOptions {
     }
 }
 
-/// Whether a path can be a word of a shell's as it stands, whichever shell.
-pub fn is_plain_path(path: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%,:".contains(c);
-    !path.is_empty() && !path.starts_with('-') && path.chars().all(is_plain)
-}
-
 /// Reaches hosts by SSH.
 pub struct Ways {
     ssh: SshOptions,
-    remote_binary: Option<String>,
+    /// Or why there is none.
+    program: Result<Program, String>,
 }
 
 impl Ways {
@@ -76,7 +75,12 @@ impl Ways {
         ssh.accept_new = options.accept_new_host_keys;
         ssh.timeout = options.ssh_timeout;
         ssh.program.clone_from(&options.ssh_program);
-        Ways { ssh, remote_binary: options.remote_binary.clone() }
+        let program = match &options.remote_binary {
+            Some(path) => RemotePath::new(path).map(Program::Installed),
+            None => Program::upload(options.agent_binaries.as_deref())
+                .map_err(|error| error.to_string()),
+        };
+        Ways { ssh, program }
     }
 }
 
@@ -85,11 +89,16 @@ impl Connect for Ways {
         ssh::connect(host, &self.ssh, deadline).map_err(|error| error.to_string())
     }
 
-    fn program(&self, _link: &mut dyn Link, _deadline: Instant) -> Result<String, String> {
-        match &self.remote_binary {
-            Some(path) if is_plain_path(path) => Ok(path.clone()),
-            Some(path) => Err(format!("{path:?} cannot be a path of a program there")),
-            None => Ok("ringstat".to_owned()),
-        }
+    fn agent_line(
+        &self,
+        host: &HostSpec,
+        link: &mut dyn Link,
+        arguments: &str,
+        deadline: Instant,
+    ) -> Result<String, String> {
+        let program = self.program.as_ref().map_err(String::clone)?;
+        let deployed = deploy(link, &host.name, program, deadline, &mut |_| {})
+            .map_err(|error| error.to_string())?;
+        deployed.line(arguments).map_err(|error| error.to_string())
     }
 }

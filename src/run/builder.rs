@@ -4,8 +4,9 @@
 use super::manifest::is_benchmark_type;
 use super::patience::{PATIENCE, within};
 use super::recorder::Recorder;
+use crate::cluster::deploy::RemotePath;
 use crate::cluster::hosts::{HostList, HostSpec, HostsError};
-use crate::cluster::ways::{HostOptions, is_plain_path};
+use crate::cluster::ways::HostOptions;
 use crate::decode::Format;
 use crate::ring::{MAX_INTERVAL_NS, MIN_INTERVAL_NS};
 use crate::sampler::thread::{CpuChoice, Policy, ThreadSettings, can_pin};
@@ -97,10 +98,12 @@ pub enum BuildError {
     #[error(transparent)]
     Hosts(#[from] HostsError),
     /// A program on other hosts that a shell there would not take as it stands.
-    #[error("{found:?} cannot be the path of a program; choose another with --remote-binary")]
+    #[error("{found:?}: {why}; choose another with --remote-binary")]
     RemoteBinary {
         /// What was asked for.
         found: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// No `/proc`.
     #[error("{} is not a directory; give one like /proc with --procfs", path.display())]
@@ -397,9 +400,9 @@ impl RecorderBuilder {
         }
         let hosts = self.host_names.specs()?;
         if let Some(found) = &self.host_options.remote_binary
-            && !is_plain_path(found)
+            && let Err(why) = RemotePath::new(found)
         {
-            return Err(BuildError::RemoteBinary { found: found.clone() });
+            return Err(BuildError::RemoteBinary { found: found.clone(), why });
         }
         for file in [&mut self.host_options.ssh_config, &mut self.host_options.ssh_known_hosts] {
             // `recover` may be called elsewhere.

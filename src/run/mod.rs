@@ -24,4 +24,4 @@ pub use manifest::{Ended, MANIFEST, Manifest};
 pub use recorder::{Recorder, RecorderError, RunInfo};
 pub use recording::Recording;
 pub use recover::{FoundRun, LocateError, Located, RunState, Store, write_decoded};
-pub(crate) use system::{boot_id, hostname};
+pub(crate) use system::hostname;

@@ -13,7 +13,7 @@ pub(crate) fn hostname() -> String {
 }
 
 /// The kernel's boot id; nil if it cannot be read.
-pub(crate) fn boot_id() -> Uuid {
+pub(super) fn boot_id() -> Uuid {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Uuid::parse_str(text.trim()).unwrap_or_default()
 }
