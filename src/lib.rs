@@ -89,6 +89,11 @@ pub mod agents {
 /// Not part of the interface.
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::cluster::protocol::{
+        Chunk, FileEntry, Frames, MAX_FRAME_BYTES, Marker, Message, ProtocolError, Reply, Request,
+        put_chunk, put_control,
+    };
+    pub use crate::cluster::scripted::collect_from;
     pub use crate::record::{
         BlockView, COMMON_WORDS, Common, RecordView, RecordWriter, RowHead, least_words,
     };

@@ -37,6 +37,9 @@ pub enum Command {
     /// What ringstat starts on other hosts; not for people
     #[command(hide = true)]
     Agent(AgentArgs),
+    /// Says version and hash, for who has brought it here; not for people
+    #[command(hide = true)]
+    SelfCheck,
 }
 
 #[derive(Debug, Args)]
@@ -279,9 +282,6 @@ pub struct AgentArgs {
     /// What its first line is to say
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub nonce: String,
-    /// Say version and hash, and no more
-    #[arg(long)]
-    pub self_check: bool,
     /// Record, as standard input says, and do not end with the connection
     #[arg(long)]
     pub recorder: bool,

@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
         Command::Decode(args) => decode::main(&args),
         Command::Info(args) => info::main(&args),
         Command::Recover(args) => recover::main(&args),
-        Command::Agent(args) if args.self_check => match ringstat::agents::self_check() {
+        Command::SelfCheck => match ringstat::agents::self_check() {
             Ok(line) => {
                 println!("{line}");
                 0

@@ -156,6 +156,7 @@ impl Launch {
                 go: None,
                 stop: None,
                 end: None,
+                has_asked_to_stop: false,
                 offset: Offset::default(),
             };
             // Without the thread of one host, its commands go nowhere, and so do the others' when this
@@ -201,10 +202,13 @@ impl Launch {
         }
     }
 
-    /// Ends all conversations, and `discard`s what the hosts have that is not needed any more. Waits
-    /// for them until `deadline`.
-    pub fn end(mut self, discard: bool, deadline: Instant) -> Vec<HostRecord> {
-        self.tell(Command::End { discard });
+    /// Ends all conversations. What has been fetched from a host is removed there, unless it is one of
+    /// `kept`. Waits for them until `deadline`.
+    pub fn end(mut self, kept: &[String], deadline: Instant) -> Vec<HostRecord> {
+        for (commands, record) in self.commands.iter().zip(self.records()) {
+            let discard = !kept.contains(&record.spec.name);
+            let _ = commands.send(Command::End { discard });
+        }
         self.commands.clear();
         // Each drops its end.
         while let Ok(_) | Err(RecvTimeoutError::Timeout) = self.events.recv_deadline(deadline) {
@@ -301,6 +305,7 @@ struct Worker {
     go: Option<u64>,
     stop: Option<Instant>,
     end: Option<bool>,
+    has_asked_to_stop: bool,
     /// As it was measured last.
     offset: Offset,
 }
@@ -404,7 +409,7 @@ impl Worker {
                 return Ok(());
             }
             self.set_up(&mut session, deadline)?;
-        } else {
+        } else if self.phase == Phase::Recording {
             self.find(there);
         }
         self.update(|record| record.trouble = None);
@@ -486,7 +491,10 @@ impl Worker {
     }
 
     fn collect(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
+        // The answer to an earlier one may have been lost: then that has ended it.
+        let is_first = !std::mem::replace(&mut self.has_asked_to_stop, true);
         match session.ask(&Request::Stop, deadline, "the stop")? {
+            Reply::Stopped { was_running: false } if is_first => self.find(RecorderState::Ended),
             Reply::Stopped { .. } => {}
             other => return Err(unexpected(&other, "the stop").into()),
         }
@@ -536,13 +544,14 @@ impl Worker {
     /// What there is of the run on the host. A recorder that is not there any more is known of at once.
     fn find(&mut self, there: RecorderState) {
         let is_gone = matches!(there, RecorderState::None | RecorderState::Ended);
-        if is_gone && self.phase == Phase::Recording {
+        if is_gone && matches!(self.phase, Phase::Recording | Phase::Collecting) {
             self.update(|record| {
                 if !record.has_lost_recorder {
                     record.has_lost_recorder = true;
                     record.add_error(Failure::now(
                         FailureKind::Collection,
-                        "its recorder ended before the stop: it was killed, or the host went down",
+                        "its recorder had ended before it was told to: it was killed, the host went \
+                         down, or nothing was heard of the launcher for too long",
                     ));
                 }
             });

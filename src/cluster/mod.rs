@@ -11,6 +11,7 @@ pub mod local;
 pub mod machine;
 pub mod protocol;
 pub mod record;
+pub mod scripted;
 pub mod session;
 mod shell;
 pub mod ssh;

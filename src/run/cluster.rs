@@ -337,15 +337,15 @@ impl Cluster {
         merge(manifest, records);
     }
 
-    /// The hosts are not needed any more; what is here of them is safe, but for `kept`. Returns
-    /// sentences on what stays there.
-    pub fn end(&mut self, manifest: &mut ClusterManifest, kept: bool) -> Vec<String> {
+    /// The conversations are over. What is here of the hosts is safe, but for that of those that are
+    /// `kept`, and is removed there. Returns sentences on what stays there all the same.
+    pub fn end(&mut self, manifest: &mut ClusterManifest, kept: &[String]) -> Vec<String> {
         let Some(launch) = self.launch.take() else { return Vec::new() };
-        merge(manifest, launch.end(!kept, Instant::now() + GOODBYE));
+        merge(manifest, launch.end(kept, Instant::now() + GOODBYE));
         let stays = |host: &HostRecord| {
             let name = &host.spec.name;
-            let is_left = host.state == HostState::Collected && !host.is_discarded && !kept;
-            is_left.then(|| {
+            let is_left = host.state == HostState::Collected && !host.is_discarded;
+            (is_left && !kept.contains(name)).then(|| {
                 format!(
                     "{name} still has the rings of run {}, which are not needed any more; remove them \
                      with: ringstat hosts --hosts {name} --clean",

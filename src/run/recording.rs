@@ -50,6 +50,8 @@ struct Settled {
     /// The other hosts, as long as there is a conversation with any.
     cluster: Option<Cluster>,
     is_collected: bool,
+    /// Those whose rings are here and cannot be read.
+    unread: Vec<String>,
 }
 
 impl Settled {
@@ -77,9 +79,9 @@ impl Settled {
         let _ = self.manifest.save();
     }
 
-    /// The conversations are over: the other hosts are not needed any more, or what they have is kept
-    /// for `recover`. Sentences on what stays there.
-    fn end_cluster(&mut self, kept: bool) -> Vec<String> {
+    /// The conversations with other hosts are over; what those have that are `kept` is not removed.
+    /// Sentences on what stays there.
+    fn end_cluster(&mut self, kept: &[String]) -> Vec<String> {
         let (Some(cluster), Some(known)) = (&mut self.cluster, &mut self.manifest.cluster) else {
             return Vec::new();
         };
@@ -247,8 +249,14 @@ impl Recording {
         // If this cannot be saved, `recover` takes the times from the rings.
         let _ = manifest.save();
         let run_id = manifest.run_id;
-        let state =
-            Mutex::new(Settled { manifest, dirs, files: None, cluster, is_collected: false });
+        let state = Mutex::new(Settled {
+            manifest,
+            dirs,
+            files: None,
+            cluster,
+            is_collected: false,
+            unread: Vec::new(),
+        });
         Recording {
             inner: Arc::new(Inner {
                 segments,
@@ -414,7 +422,8 @@ impl Recording {
             let mut files = self.written(settled, progress)?;
             let is_incomplete =
                 settled.manifest.cluster.as_ref().is_some_and(|cluster| cluster.is_incomplete);
-            files.problems.extend(settled.end_cluster(is_incomplete));
+            let unread = std::mem::take(&mut settled.unread);
+            files.problems.extend(settled.end_cluster(&unread));
             if is_incomplete {
                 // All that is here is needed again, with what is still to come.
                 let _ = settled.manifest.save();
@@ -449,7 +458,9 @@ impl Recording {
                     "{lost} samples are lost: neither the ring nor its mirror has them any more"
                 ));
             }
+            settled.unread.clear();
             for (host, error) in decoder.unread() {
+                settled.unread.push(host.clone());
                 settled
                     .manifest
                     .warnings
@@ -486,7 +497,7 @@ impl Recording {
     pub fn discard(&self) {
         self.settled(|settled| {
             settled.collect(&mut |_, _| {});
-            settled.end_cluster(false);
+            settled.end_cluster(&[]);
             settled.remove_dirs();
         });
     }

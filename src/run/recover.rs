@@ -514,7 +514,8 @@ impl FoundRun {
             progress,
         };
         let mut files = order.carry_out()?;
-        files.problems.extend(hosts.end(&mut known, !owing.is_empty()));
+        let unread: Vec<String> = decoder.unread().iter().map(|(host, _)| host.clone()).collect();
+        files.problems.extend(hosts.end(&mut known, &unread));
         if !owing.is_empty() {
             manifest.cluster = Some(known);
             let _ = manifest.save();
