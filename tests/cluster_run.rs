@@ -354,3 +354,23 @@ fn a_noisy_login_shell_and_other_shells_do_no_harm() {
     names.iter().for_each(|name| assert_no_tick_is_missing(&file, name));
     hosts.iter().for_each(assert_clean);
 }
+
+#[test]
+fn the_program_is_brought_to_hosts_and_opensshs_own_reaches_them_too() {
+    let Some(site) = Site::new("a host without ringstat") else { return };
+    let host = site.host("bare").start();
+    for options in [&["--ssh-timeout", "120"][..], &["--ssh-program", "ssh"]] {
+        let world = World::new();
+        let config = site.path("config");
+        let mut cmd = world.ringstat(&["run", "--hosts", "bare", "--interval", "50ms"]);
+        cmd = cmd.arg("--ssh-config").arg(config).arg("--results-dir").arg(world.results());
+        cmd = cmd.args(&["--max-samples", "100"]).args(options);
+        cmd.args(&["--", "sleep", "0.3"]).ends_with(0);
+        let Files { timeseries: file, .. } = world.files();
+        assert_eq!(strings(&file["hosts_collected"]), ["bare"], "{options:?}");
+        assert_no_tick_is_missing(&file, "bare");
+        assert_clean(&host);
+        let programs = entries(&host.home.join(".cache/ringstat"));
+        assert_eq!(programs.len(), 1, "one program, whoever brought it: {programs:?}");
+    }
+}

@@ -68,9 +68,10 @@ impl SessionError {
 
 /// Text of somebody else's, fit for terminals and files.
 pub fn shown(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let mut shown: String = text.trim().chars().map(clean).take(SHOWN_CHARS).collect();
-    if text.trim().chars().nth(SHOWN_CHARS).is_some() {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = clean.trim();
+    let mut shown: String = clean.chars().take(SHOWN_CHARS).collect();
+    if clean.chars().nth(SHOWN_CHARS).is_some() {
         shown.push_str(" ...");
     }
     shown

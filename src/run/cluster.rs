@@ -376,16 +376,18 @@ pub(super) fn fail_here(manifest: &mut ClusterManifest, why: &str) {
 
 /// A sentence for each host that is not recorded, or not under its own name.
 pub(super) fn notes(manifest: &ClusterManifest) -> Vec<String> {
+    let first_name = first_names(manifest);
     let note = |host: &HostRecord| {
         let name = &host.spec.name;
+        let first = first_name.get(owner(host)).copied().unwrap_or(name);
+        if first != name {
+            return Some(format!("{name} is the same machine as {first}, and recorded once"));
+        }
         match &host.state {
             HostState::Failed | HostState::SettingUp => {
                 let why = host.errors.first().or(host.trouble.as_ref());
                 let why = why.map_or("it was not ready in time", |failure| &failure.message);
                 Some(format!("{name} is not recorded: {why}"))
-            }
-            HostState::SameAs(first) => {
-                Some(format!("{name} is the same machine as {first}, and recorded once"))
             }
             _ => None,
         }
@@ -437,12 +439,7 @@ pub(super) fn output(
     dir: Option<&Path>,
     mut here: Option<OpenRings>,
 ) -> (ClusterRun, Vec<HostRings>) {
-    // One machine under several names goes by the first of them, whichever answered first.
-    let mut first_name: HashMap<&str, &str> = HashMap::new();
-    for host in &manifest.hosts {
-        let owner = owner(host);
-        first_name.entry(owner).or_insert(&host.spec.name);
-    }
+    let first_name = first_names(manifest);
     let by_name: HashMap<&str, usize> =
         manifest.hosts.iter().enumerate().map(|(at, host)| (&*host.spec.name, at)).collect();
     let mut hosts = Vec::with_capacity(manifest.hosts.len());
@@ -468,6 +465,16 @@ pub(super) fn output(
         hosts.push(rings);
     }
     (manifest.run(run_id), hosts)
+}
+
+/// One machine under several names goes by the first of them, whichever answered first: that name, by
+/// the one that did.
+fn first_names(manifest: &ClusterManifest) -> HashMap<&str, &str> {
+    let mut first_name: HashMap<&str, &str> = HashMap::new();
+    for host in &manifest.hosts {
+        first_name.entry(owner(host)).or_insert(&host.spec.name);
+    }
+    first_name
 }
 
 /// The name of the host that has the samples of this one.
