@@ -44,12 +44,16 @@ fn ticks(file: &Value, host: &str) -> Vec<u64> {
     ticks
 }
 
-/// Every tick from the start to the last one.
+/// Every tick from the start to the last one has a sample, or was missed by a sampler that could not run
+/// (others are at work on this machine too), and none was lost on the way here.
 fn assert_no_tick_is_missing(file: &Value, host: &str) {
     let ticks = ticks(file, host);
     let last = ticks.last().copied().unwrap_or_default();
-    assert!(last >= 3, "{host}: {ticks:?}");
-    assert_eq!(ticks, (0..=last).collect::<Vec<u64>>(), "{host}");
+    let facts = &file["ringstat"]["hosts"][host];
+    let missed = facts["ticks_missed"].int();
+    assert!(last >= 3 && missed <= last / 2, "{host}: {missed} missed, {ticks:?}");
+    assert_eq!(ticks.len() as u64 + missed, last + 1, "{host}: {ticks:?}");
+    assert_eq!((facts["samples_lost"].int(), facts["samples_overwritten"].int()), (0, 0), "{host}");
 }
 
 /// What is said of a host that failed: kinds and words.
@@ -323,9 +327,15 @@ fn a_recorder_without_a_launcher_ends_and_leaves_its_rings_alone() {
     let Some(site) = Site::new("an orphan") else { return };
     let world = World::new();
     let host = site.host("orphan").start();
-    let options = ["--orphan-timeout", "1"];
+    let options = ["--orphan-timeout", "1", "-v"];
     let live = run(&world, &site, "orphan", &options, "touch $W/began; exec sleep 600").start();
     common::wait_for_file(&world.path("began"));
+    let said = live.said();
+    let id = said
+        .lines()
+        .find_map(|line| line.strip_prefix("ringstat: run "))
+        .expect("its id")
+        .to_owned();
     live.kill();
     wait_until("the orphan's end", || recorders(&host).is_empty().then_some(()));
     let runs = left(&host);
@@ -333,6 +343,10 @@ fn a_recorder_without_a_launcher_ends_and_leaves_its_rings_alone() {
     for run in runs {
         assert_eq!(entries(&run), ["00000.ring", "run.json"], "{}", run.display());
     }
+    // They are there for whoever asks.
+    world.ringstat(&["recover", &id]).succeeds();
+    assert_eq!(strings(&world.files().timeseries["hosts_collected"]), ["orphan"]);
+    assert_clean(&host);
 }
 
 #[test]

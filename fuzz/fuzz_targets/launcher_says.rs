@@ -12,7 +12,7 @@ fn requests(bytes: &[u8], step: usize) -> (Vec<Message<Request>>, bool) {
     for piece in bytes.chunks(step) {
         frames.push(piece);
         loop {
-            match frames.next::<Request>() {
+            match frames.take::<Request>() {
                 Ok(Some(message)) => heard.push(message),
                 Ok(None) => break,
                 Err(_) => return (heard, true),

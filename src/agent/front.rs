@@ -56,7 +56,7 @@ impl Front {
         let mut buffer = vec![0; READ_BYTES];
         let mut stdin = io::stdin().lock();
         loop {
-            while let Some(message) = frames.next::<Request>().map_err(io::Error::other)? {
+            while let Some(message) = frames.take::<Request>().map_err(io::Error::other)? {
                 let Message::Control(request) = message else {
                     return Err(io::Error::other("a launcher has no rings to send"));
                 };

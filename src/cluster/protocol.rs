@@ -316,7 +316,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// More bytes have come. Never holds more than one frame beyond what is [taken](Self::next).
+    /// More bytes have come. Never holds more than one frame beyond what is [taken](Self::take).
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
@@ -325,7 +325,7 @@ impl Frames {
     ///
     /// # Errors
     /// [`ProtocolError`]: the stream is of no use any more.
-    pub fn next<C: DeserializeOwned>(&mut self) -> Result<Option<Message<C>>, ProtocolError> {
+    pub fn take<C: DeserializeOwned>(&mut self) -> Result<Option<Message<C>>, ProtocolError> {
         let buffer = self.bytes.make_contiguous();
         let Some((head, rest)) = buffer.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
         let found = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
@@ -422,7 +422,7 @@ mod tests {
         let mut messages = Vec::new();
         for part in bytes.chunks(step) {
             frames.push(part);
-            while let Some(message) = frames.next()? {
+            while let Some(message) = frames.take()? {
                 messages.push(message);
             }
         }

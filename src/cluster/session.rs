@@ -191,7 +191,7 @@ impl<'l> Session<'l> {
         what: &'static str,
     ) -> Result<Message<Reply>, SessionError> {
         loop {
-            if let Some(message) = self.frames.next()? {
+            if let Some(message) = self.frames.take()? {
                 return Ok(message);
             }
             let count = self.read(deadline, what)?;
