@@ -82,3 +82,26 @@ pub mod fuzzing {
         BlockView, COMMON_WORDS, Common, RecordView, RecordWriter, RowHead, least_words,
     };
 }
+
+/// Whether hosts can be recorded, for the program. Not part of the interface.
+#[doc(hidden)]
+pub mod checking {
+    pub use crate::cluster::check::{CheckOptions, Found, HostReport, Reached, check};
+    pub use crate::cluster::deploy::{
+        Binary, DeployError, DeployFailure, Deployed, Program, RemotePath, Step, deploy, self_check,
+    };
+    pub use crate::cluster::leftovers::Leftovers;
+    pub use crate::cluster::shell::ScriptError;
+    pub use crate::cluster::ssh::SshOptions;
+}
+
+/// Ways to hosts, for their tests. Not part of the interface.
+#[doc(hidden)]
+pub mod reaching {
+    pub use crate::cluster::hosts::HostSpec;
+    pub use crate::cluster::ssh::error::{ConnectError, Step};
+    #[cfg(feature = "ssh")]
+    pub use crate::cluster::ssh::known_hosts::{Entries, Verdict, lookup_name};
+    pub use crate::cluster::ssh::{SshOptions, connect};
+    pub use crate::cluster::transport::{Channel, End, Link};
+}

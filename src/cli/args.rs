@@ -3,6 +3,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ringstat::checking::SshOptions;
 use ringstat::{CpuChoice, FORMATS, Format, Policy, Recorder, RecorderBuilder, ThreadSettings};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,6 +33,11 @@ pub enum Command {
     Info(InfoArgs),
     /// Find rings that dead runs left behind, and write the files that they owed
     Recover(RecoverArgs),
+    /// Check whether hosts can be recorded, as a table; remove what was left on them
+    Hosts(HostsArgs),
+    /// Say version and hash of this program; what a launcher asks on a host
+    #[command(hide = true)]
+    SelfCheck,
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +194,76 @@ pub struct RecoverArgs {
     pub runs: Vec<String>,
     #[command(flatten)]
     pub places: Places,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 if all hosts can be recorded, and all was removed that was to be; 1 if not; 2 if ringstat
+was asked for what cannot be.")]
+pub struct HostsArgs {
+    /// Hosts, separated by commas: names, addresses, user@name, name:slots, [fe80::1%eth0],
+    /// node[001-016,020], ssh://user@name:port
+    #[arg(long, value_name = "LIST", required_unless_present = "hostfile")]
+    pub hosts: Vec<String>,
+    /// File with hosts, one a line, as MPI's programs take it
+    #[arg(long, value_name = "FILE")]
+    pub hostfile: Vec<PathBuf>,
+    /// List what was left on the hosts, programs that were brought there and runs that died, and
+    /// remove it once that is confirmed; what runs or is recorded stays
+    #[arg(long)]
+    pub clean: bool,
+    /// With --clean: remove without asking
+    #[arg(long, requires = "clean")]
+    pub yes: bool,
+    /// ringstat as it is installed on the hosts, to be used instead of a copy of this one
+    #[arg(long, value_name = "PATH", conflicts_with = "agent_binary", allow_hyphen_values = true)]
+    pub remote_binary: Option<String>,
+    /// Programs for hosts of other kinds than this one: x86_64=PATH,aarch64=PATH
+    #[arg(long, value_name = "LIST")]
+    pub agent_binary: Option<String>,
+    #[command(flatten)]
+    pub ssh: SshArgs,
+}
+
+/// How hosts are reached.
+#[derive(Debug, Args)]
+pub struct SshArgs {
+    /// SSH configuration to use instead of the user's and the system's
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
+    /// Known hosts to use instead of the user's
+    #[arg(long, value_name = "FILE")]
+    pub ssh_known_hosts: Option<PathBuf>,
+    /// Add keys of hosts that are not known yet to the known ones; a changed key is refused all the
+    /// same
+    #[arg(long)]
+    pub accept_new_host_keys: bool,
+    /// Use this program of OpenSSH's (ssh) instead of the SSH that is built in: for Kerberos,
+    /// security keys, Match and odd servers
+    #[arg(long, value_name = "PROGRAM")]
+    pub ssh_program: Option<PathBuf>,
+    /// How long a host may take to be reached and to answer
+    #[arg(
+        long, value_name = "TIME", value_parser = time, allow_hyphen_values = true,
+        default_value = "30"
+    )]
+    pub ssh_timeout: Duration,
+    /// Connections that are being set up at once
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub ssh_workers: usize,
+}
+
+impl SshArgs {
+    /// As the library takes it.
+    pub fn options(&self) -> SshOptions {
+        let mut options = SshOptions::new(self.ssh_workers.max(1));
+        options.config.clone_from(&self.ssh_config);
+        options.known_hosts.clone_from(&self.ssh_known_hosts);
+        options.accept_new = self.accept_new_host_keys;
+        options.program.clone_from(&self.ssh_program);
+        options.timeout = self.ssh_timeout;
+        options
+    }
 }
 
 /// Where else to look for runs.

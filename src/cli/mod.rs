@@ -3,6 +3,7 @@
 mod args;
 mod child;
 mod decode;
+mod hosts;
 mod info;
 mod record;
 mod recover;
@@ -28,6 +29,22 @@ pub fn main() -> ExitCode {
         Command::Decode(args) => decode::main(&args),
         Command::Info(args) => info::main(&args),
         Command::Recover(args) => recover::main(&args),
+        Command::Hosts(args) => hosts::main(&args),
+        Command::SelfCheck => self_check(),
     };
     ExitCode::from(status)
+}
+
+/// Says that this program runs here, and which one it is.
+fn self_check() -> u8 {
+    match ringstat::checking::self_check() {
+        Ok(said) => {
+            println!("{said}");
+            0
+        }
+        Err(error) => {
+            term::error(error);
+            FAILED
+        }
+    }
 }

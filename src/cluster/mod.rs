@@ -2,10 +2,13 @@
 //! own ring, its rings fetched afterwards. Uses `ring` and `decode`, is used by `run`; nothing
 //! here is on the way of a sample.
 
+pub mod check;
 pub mod deploy;
 pub mod hosts;
+pub mod leftovers;
 pub mod local;
 mod shell;
+pub mod ssh;
 #[cfg(all(test, not(loom)))]
 mod test_link;
 pub mod transport;

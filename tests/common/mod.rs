@@ -14,6 +14,7 @@ pub mod memory;
 pub mod process;
 pub mod random;
 pub mod rings;
+pub mod sshd;
 pub mod trace;
 
 use json::Value;

@@ -11,7 +11,8 @@ mod probe;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use binary::{Binary, BinaryError, SELF_CHECK, self_check};
+pub(crate) use binary::SELF_CHECK;
+pub use binary::{Binary, BinaryError, self_check};
 pub use error::{DeployError, DeployFailure};
 pub use probe::HostFacts;
 
@@ -102,6 +103,11 @@ pub struct Deployed {
 }
 
 impl Deployed {
+    /// The program as a word of `sh`.
+    pub fn word(&self) -> &str {
+        &self.word
+    }
+
     /// The line for the login shell that runs the program with these arguments.
     ///
     /// # Errors

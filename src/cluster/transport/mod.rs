@@ -4,6 +4,11 @@
 //! Links and channels stay on the thread that made them: libssh2 holds a lock for each session
 //! while it waits. Nothing here waits longer than it is told to.
 
+pub mod program;
+#[cfg(feature = "ssh")]
+pub mod ssh2;
+
+use rustix::event::{PollFd, Timespec};
 use std::io;
 use std::time::Instant;
 
@@ -69,4 +74,17 @@ pub enum End {
     Signal(String),
     /// The connection was gone before that was known.
     Lost(String),
+}
+
+/// Waits until one of `fds` is as wanted, or the deadline, whichever is first.
+pub(super) fn poll(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec {
+        tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    };
+    match rustix::event::poll(fds, Some(&left)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
