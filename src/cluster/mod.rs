@@ -7,7 +7,7 @@ pub mod deploy;
 pub mod hosts;
 pub mod leftovers;
 pub mod local;
-mod shell;
+pub mod shell;
 pub mod ssh;
 #[cfg(all(test, not(loom)))]
 mod test_link;
