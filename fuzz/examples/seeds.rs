@@ -1,6 +1,7 @@
 //! Writes the seed corpus, `seeds/`: `cargo run --example seeds` in `fuzz/`. The files are
 //! committed; this is where they come from.
 
+use ringstat::fuzzing::{FileEntry, Reply, Request, put_chunk, put_control};
 use ringstat::ring::Ring;
 use ringstat::{Decoder, JSON, JSON_COMPACT};
 use ringstat_fuzz::rings::{TEXTS, ring};
@@ -51,6 +52,9 @@ fn main() -> std::io::Result<()> {
         write("metadata_merge", name, text.as_bytes())?;
     }
     manifests().iter().try_for_each(|(name, text)| write("manifest", name, text.as_bytes()))?;
+    for (name, bytes) in conversations() {
+        write(if name.starts_with("asks") { "launcher_says" } else { "agent_says" }, name, &bytes)?;
+    }
     for (name, ring, format) in [
         ("all", ring(&TEXTS, 6), &JSON),
         ("compact", ring(&TEXTS, 1), &JSON_COMPACT),
@@ -115,5 +119,37 @@ fn manifests() -> Vec<(&'static str, String)> {
         ("up", with(RUN, "../../results/../..", r#","ring_dir":"..""#)),
         ("late", with(RUN, "/r", "").replace("20260102_030405", "99991231_235959")),
         ("long-year", with(RUN, "/r", "").replace("20260102_030405", "+262142 12 31_23 59 59")),
+    ]
+}
+
+/// What agents and launchers say, frame by frame.
+fn conversations() -> Vec<(&'static str, Vec<u8>)> {
+    let hello = r#"{"hello":{"version":1,"ringstat":"0.1.0","hostname":"h","machine":"m","clock_synchronised":true}}"#;
+    let hello: Reply = serde_json::from_str(hello).expect("a reply");
+    let files = |bytes| Reply::Files(vec![FileEntry { segment: 3, is_mirror: true, bytes }]);
+    let frames = |replies: &[&Reply]| {
+        let mut bytes = Vec::new();
+        replies.iter().for_each(|reply| put_control(reply, &mut bytes).expect("a frame"));
+        bytes
+    };
+    let mut whole = frames(&[&hello, &files(64)]);
+    put_chunk(0, 0, &[7; 64], &mut whole).expect("a chunk");
+    let mut asks = Vec::new();
+    let requests = [
+        Request::Ping { id: 1, beat: true },
+        Request::Go { start_monotonic_ns: 9 },
+        Request::Stop,
+        Request::List,
+        Request::Fetch { file: 0, from: 1 << 18 },
+        Request::Discard,
+        Request::Bye,
+    ];
+    requests.iter().for_each(|request| put_control(request, &mut asks).expect("a frame"));
+    vec![
+        ("nothing", frames(&[&hello, &Reply::Files(Vec::new())])),
+        ("large", frames(&[&hello, &files(u64::MAX)])),
+        ("failed", frames(&[&hello, &Reply::Failed { what: "no".to_owned() }])),
+        ("ring", [whole, frames(&[&Reply::End { file: 0, check: 1 }])].concat()),
+        ("asks", asks),
     ]
 }

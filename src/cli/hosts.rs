@@ -3,9 +3,7 @@
 use super::args::HostsArgs;
 use super::term::{self, Progress, Volume, count};
 use super::{FAILED, USAGE};
-use ringstat::checking::{
-    CheckOptions, Found, HostReport, Leftovers, Program, Reached, RemotePath, check,
-};
+use ringstat::checking::{CheckOptions, Found, HostReport, Leftovers, Reached, check};
 use ringstat::hosts::{HostList, HostSpec};
 use std::io::{self, IsTerminal, Write};
 
@@ -58,22 +56,17 @@ pub fn main(args: &HostsArgs) -> u8 {
 
 fn wanted(args: &HostsArgs) -> Result<(Vec<HostSpec>, CheckOptions), String> {
     let mut list = HostList::new();
-    for text in &args.hosts {
+    for text in &args.ways.hosts {
         list.add(text, "--hosts").map_err(|error| error.to_string())?;
     }
-    for file in &args.hostfile {
+    if let Some(file) = &args.ways.hostfile {
         list.add_file(file).map_err(|error| error.to_string())?;
     }
     let hosts = list.into_hosts();
     if hosts.is_empty() {
         return Err("no host is named; give --hosts or --hostfile".to_owned());
     }
-    let program = match &args.remote_binary {
-        Some(path) => Program::Installed(RemotePath::new(path)?),
-        None => Program::upload(args.agent_binary.as_deref()).map_err(|error| error.to_string())?,
-    };
-    let ssh = args.ssh.options();
-    Ok((hosts, CheckOptions { timeout: args.ssh.ssh_timeout, ssh, program, clean: false }))
+    Ok((hosts, CheckOptions::new(&args.ways.options())?))
 }
 
 fn checked(hosts: &[HostSpec], options: &CheckOptions) -> Vec<HostReport> {

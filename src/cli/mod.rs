@@ -30,21 +30,18 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::main(&args),
         Command::Recover(args) => recover::main(&args),
         Command::Hosts(args) => hosts::main(&args),
-        Command::SelfCheck => self_check(),
+        Command::SelfCheck => match ringstat::agents::self_check() {
+            Ok(line) => {
+                println!("{line}");
+                0
+            }
+            Err(error) => {
+                term::error(error);
+                FAILED
+            }
+        },
+        Command::Agent(args) if args.recorder => ringstat::agents::record(),
+        Command::Agent(args) => ringstat::agents::serve(&args.nonce),
     };
     ExitCode::from(status)
-}
-
-/// Says that this program runs here, and which one it is.
-fn self_check() -> u8 {
-    match ringstat::checking::self_check() {
-        Ok(said) => {
-            println!("{said}");
-            0
-        }
-        Err(error) => {
-            term::error(error);
-            FAILED
-        }
-    }
 }

@@ -7,6 +7,7 @@ use super::leftovers::{self, Leftovers};
 use super::local::{self, Because, Locality, MachineIdentity, same_machines};
 use super::ssh::error::ConnectError;
 use super::ssh::{self, SshOptions};
+use super::ways::HostOptions;
 use crossbeam::channel;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -27,6 +28,17 @@ pub struct CheckOptions {
     pub timeout: Duration,
     /// Remove what was left there.
     pub clean: bool,
+}
+
+impl CheckOptions {
+    /// As hosts are to be recorded; nothing is removed.
+    ///
+    /// # Errors
+    /// Why there is no program to run there.
+    pub fn new(options: &HostOptions) -> Result<CheckOptions, String> {
+        let timeout = options.ssh_timeout;
+        Ok(CheckOptions { ssh: options.ssh(), program: options.program()?, timeout, clean: false })
+    }
 }
 
 /// What is known of one host.

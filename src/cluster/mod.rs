@@ -3,12 +3,21 @@
 //! here is on the way of a sample.
 
 pub mod check;
+pub mod clock;
+pub mod collect;
 pub mod deploy;
 pub mod hosts;
+pub mod launch;
 pub mod leftovers;
 pub mod local;
+pub mod machine;
+pub mod protocol;
+pub mod record;
+pub mod scripted;
+pub mod session;
 pub mod shell;
 pub mod ssh;
 #[cfg(all(test, not(loom)))]
 mod test_link;
 pub mod transport;
+pub mod ways;

@@ -1,6 +1,7 @@
 //! What the output says beyond the format: per run and host, what was taken, missed and lost, how
 //! the sampler ran, and what recording cost. Types alone; `survey` fills them.
 
+use super::hosts::{HostClock, HostError};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +24,19 @@ pub struct RunSummary {
 pub struct HostSummary {
     /// What the host calls itself.
     pub hostname: String,
+    /// The host before it that is the same machine, and has the samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<String>,
+    /// The run of its rings, if that is not the run of the launcher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
     /// Samples that were taken, as far as the newest one that is left tells.
     pub samples_taken: u64,
-    /// Samples in this file.
+    /// Samples in this file, but for those that only say what went wrong with the host.
     pub samples_kept: u64,
+    /// Those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub error_samples: u64,
     /// Samples that gave way to newer ones.
     pub samples_overwritten: u64,
     /// Samples that should be there and do not verify.
@@ -52,10 +62,25 @@ pub struct HostSummary {
     pub clock_steps_total: u64,
     /// The first of them.
     pub clock_steps: Vec<ClockStep>,
+    /// The host's clock minus the launcher's, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<f64>,
+    /// How far off that may be, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_uncertainty_ms: Option<f64>,
+    /// How much faster the host's clock runs, parts per million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_drift_ppm: Option<f64>,
+    /// Whether the host's own time service says that its clock is synchronised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_synchronised: Option<bool>,
     /// Ring files that the run has had.
     pub segments: u64,
     /// Samples with an error, by source.
     pub errors: IndexMap<String, u64>,
+    /// What went wrong with the host as a whole, in the order of time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_errors: Vec<HostError>,
     /// Counters that became smaller from one sample to the next, by source. A difference taken
     /// across such a place is not what happened.
     pub counter_decreases: IndexMap<String, CounterDecreases>,
@@ -65,8 +90,8 @@ pub struct HostSummary {
     pub cost: Cost,
     /// Devices and interfaces by source, each with the ticks between which it was there.
     pub instances: IndexMap<String, Vec<InstanceSummary>>,
-    /// Those beyond the 10,000 of a source that are listed; one counts once for each segment that
-    /// has it. Their samples are there, their counters are not compared.
+    /// Those beyond the 10,000 of a source that are listed, or beyond 256 of a host of very many; one
+    /// counts once for each segment that has it. Their samples are there, their counters are not compared.
     pub instances_unlisted: u64,
     /// What could not be had, and what went wrong.
     pub notes: Vec<String>,
@@ -74,6 +99,22 @@ pub struct HostSummary {
     pub boot_id: String,
     /// Kernel release.
     pub kernel: String,
+}
+
+impl HostSummary {
+    /// Notes what is known of the clock; a number that JSON does not have is not known.
+    pub(super) fn set_clock(&mut self, clock: Option<HostClock>) {
+        let Some(clock) = clock else { return };
+        let known = |number: f64| number.is_finite().then_some(number);
+        self.clock_offset_ms = known(clock.offset_ms);
+        self.clock_uncertainty_ms = known(clock.uncertainty_ms);
+        self.clock_drift_ppm = clock.drift_ppm.and_then(known);
+        self.clock_synchronised = clock.synchronised;
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Ticks without a sample.

@@ -1,10 +1,9 @@
 //! The output formats. A new one is a file beside this one, with a [`Format`], and a line in
 //! [`FORMATS`]: command line, manifest and file names follow from it.
 
+use super::cluster::ClusterDecoder;
 use super::json;
-use super::json::Written;
-use super::rings::{DecodeError, Rings};
-use super::survey::Survey;
+use super::rings::DecodeError;
 use std::io::Write;
 
 /// All formats; the first is the default.
@@ -13,7 +12,7 @@ pub static FORMATS: [&Format; 2] = [&json::JSON, &json::JSON_COMPACT];
 /// Writes the time series of rings, which must not change meanwhile, and tells how many samples are
 /// done and how many there are.
 pub(super) type WriteTimeSeries =
-    fn(&Rings, &Survey, &mut dyn Write, &mut dyn FnMut(u64, u64)) -> Result<Written, DecodeError>;
+    fn(&ClusterDecoder, &mut dyn Write, &mut dyn FnMut(u64, u64)) -> Result<(), DecodeError>;
 
 /// A way to write a time series.
 #[derive(Debug)]

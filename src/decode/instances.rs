@@ -8,10 +8,8 @@ use crate::schema::Schema;
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
-/// Those that are listed one by one, by source.
-const MAX_OF_A_SOURCE: usize = 10_000;
-/// Of all sources; a recorder has two with instances.
-const MAX_OF_ALL: usize = 2 * MAX_OF_A_SOURCE;
+/// A recorder has two sources with instances, and so many are listed of all.
+const SOURCES_WITH_INSTANCES: usize = 2;
 
 /// An entry that is not in [`Instances::places`] yet.
 const UNKNOWN: u32 = u32::MAX;
@@ -19,8 +17,9 @@ const UNKNOWN: u32 = u32::MAX;
 const UNLISTED: u32 = u32::MAX - 1;
 
 /// All instances that records have spoken of.
-#[derive(Default)]
 pub(super) struct Instances {
+    /// Those that are listed one by one, by source.
+    max_of_a_source: usize,
     /// Source, identity and name of each, and its first and last tick.
     listed: IndexMap<(u32, u64, Vec<u8>), (u64, u64)>,
     of_source: HashMap<u32, usize>,
@@ -30,6 +29,17 @@ pub(super) struct Instances {
 }
 
 impl Instances {
+    /// None so far; lists so many of each source.
+    pub fn new(max_of_a_source: usize) -> Instances {
+        Instances {
+            max_of_a_source,
+            listed: IndexMap::new(),
+            of_source: HashMap::new(),
+            places: Vec::new(),
+            unlisted: 0,
+        }
+    }
+
     /// The entries of another segment's dictionary follow.
     pub fn begin_segment(&mut self) {
         self.places.clear();
@@ -61,7 +71,8 @@ impl Instances {
             Some(place) => place as u32,
             None => {
                 let count = self.of_source.entry(source).or_default();
-                if *count >= MAX_OF_A_SOURCE || self.listed.len() >= MAX_OF_ALL {
+                let max_of_all = SOURCES_WITH_INSTANCES * self.max_of_a_source;
+                if *count >= self.max_of_a_source || self.listed.len() >= max_of_all {
                     self.unlisted += 1;
                     UNLISTED
                 } else {

@@ -1,13 +1,16 @@
 //! From rings to what people read. Works on rings alone, wherever they were recorded: it knows no
 //! source, no sampler, and no `/proc`.
 
+mod cluster;
 mod counters;
 mod facts;
 mod format;
+mod hosts;
 mod instances;
 mod json;
 pub mod metadata;
 mod names;
+mod outline;
 mod rings;
 mod sample;
 mod snapshot;
@@ -15,12 +18,18 @@ mod survey;
 mod timeseries;
 mod wall;
 
+pub use cluster::ClusterDecoder;
 pub use facts::{
     ClockStep, Cost, CounterDecrease, CounterDecreases, Decrease, Gap, HostSummary,
     InstanceSummary, RunSummary, SamplerSummary, Spread,
 };
 pub use format::{FORMATS, Format};
-pub use json::{JSON, JSON_COMPACT, Written};
+pub use hosts::{
+    ClusterRun, CollectionMethod, HostClock, HostData, HostError, HostErrorKind, HostRings,
+    OpenRings,
+};
+pub use json::{JSON, JSON_COMPACT};
+pub use outline::Written;
 pub use rings::{DecodeError, Rings};
 pub use snapshot::snapshot;
 pub use timeseries::{
@@ -30,12 +39,13 @@ pub use timeseries::{
 use crate::description::Description;
 use crate::ring::{Header, Ring};
 use std::io::Write;
-use survey::Survey;
+use std::sync::Arc;
 
-/// The recording of one run on one host, read from its rings.
+/// The recording of one run on one host, read from its rings: a [`ClusterDecoder`] with one host,
+/// which goes by its own name.
 pub struct Decoder {
-    rings: Rings,
-    survey: Survey,
+    rings: Arc<Rings>,
+    all: ClusterDecoder,
 }
 
 impl Decoder {
@@ -45,14 +55,15 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`].
     pub fn new(rings: Vec<Ring>) -> Result<Decoder, DecodeError> {
-        let rings = Rings::new(rings)?;
-        let survey = Survey::of(&rings)?;
-        Ok(Decoder { rings, survey })
+        let rings = Arc::new(Rings::new(rings)?);
+        let all = ClusterDecoder::of_one(rings.clone())?;
+        Ok(Decoder { rings, all })
     }
 
     /// What was taken, missed and lost, and what it cost.
     pub fn summary(&self) -> &HostSummary {
-        &self.survey.summary
+        // `of_one` makes just this one.
+        &self.all.written().summary.hosts[0]
     }
 
     /// What the oldest ring's header says.
@@ -67,12 +78,22 @@ impl Decoder {
 
     /// From the start to the last sample, by the monotonic clock, ns.
     pub fn duration_ns(&self) -> u64 {
-        self.survey.duration_ns
+        self.all.duration_ns()
     }
 
     /// What [`write`](Self::write) will say that it has written.
     pub fn outline(&self) -> Written {
-        json::outline(&self.rings, &self.survey)
+        self.all.outline()
+    }
+
+    /// The same as a run of one host.
+    pub fn into_cluster(self) -> ClusterDecoder {
+        self.all
+    }
+
+    /// The same as a run of one host.
+    pub fn as_cluster(&self) -> &ClusterDecoder {
+        &self.all
     }
 
     /// Writes the time series. `progress` hears how many samples are done, and of how many.
@@ -85,7 +106,7 @@ impl Decoder {
         out: &mut dyn Write,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Written, DecodeError> {
-        (format.write)(&self.rings, &self.survey, out, progress)
+        self.all.write(format, out, progress)
     }
 
     /// The whole time series in memory: convenient, and as large as it is long.
@@ -93,8 +114,6 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`].
     pub fn data(&mut self) -> Result<TimeSeriesData, DecodeError> {
-        let mut json = Vec::new();
-        self.write(&JSON_COMPACT, &mut json, &mut |_, _| {})?;
-        serde_json::from_slice(&json).map_err(|error| DecodeError::Write(error.into()))
+        self.all.data()
     }
 }

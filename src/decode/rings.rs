@@ -4,7 +4,7 @@
 
 use super::names::{Names, Remembered};
 use crate::description::Description;
-use crate::record::RecordView;
+use crate::record::{Common, RecordView};
 use crate::ring::{Header, Ring, RingError, Scan};
 use crate::units::Seq;
 use indexmap::IndexSet;
@@ -72,6 +72,12 @@ pub enum DecodeError {
         path: PathBuf,
         /// What the kernel said.
         source: std::io::Error,
+    },
+    /// Hosts that do not make one time series.
+    #[error("cannot put the hosts into one time series: {what}")]
+    Hosts {
+        /// What is wrong with them.
+        what: String,
     },
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
@@ -302,6 +308,13 @@ pub(super) struct Record<'a> {
     pub view: RecordView<'a>,
     pub description: &'a Description,
     pub names: Names<'a>,
+}
+
+impl Record<'_> {
+    /// `CLOCK_REALTIME` before the first read, ns.
+    pub fn wall_ns(&self) -> u64 {
+        self.view.common(Common::WallNs)
+    }
 }
 
 impl Segment {

@@ -13,10 +13,32 @@ use crate::schema::Shape;
 use crate::units::Seq;
 use hdrhistogram::Histogram;
 
-/// Gaps that are listed one by one.
-const MAX_GAPS: usize = 1000;
 /// Longest time that a figure can be, a day in ns; longer ones count as this.
 const LONGEST_NS: u64 = 86_400_000_000_000;
+
+/// How much is listed one by one, of one host of a run. What is listed of all hosts is in memory at
+/// once, so that one of many has less room than one alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Devices and interfaces of one source.
+    pub instances_of_a_source: usize,
+    /// Gaps.
+    pub gaps: usize,
+    /// Steps of the wall clock.
+    pub clock_steps: usize,
+}
+
+impl Limits {
+    /// Those of each of so many hosts.
+    pub fn of_hosts(hosts: usize) -> Limits {
+        let share = |of_all: usize, least, most| (of_all / hosts.max(1)).clamp(least, most);
+        Limits {
+            instances_of_a_source: share(1_000_000, 256, 10_000),
+            gaps: share(100_000, 50, 1000),
+            clock_steps: share(100_000, 50, 1000),
+        }
+    }
+}
 
 /// What the first pass found.
 pub(super) struct Survey {
@@ -35,8 +57,8 @@ impl Survey {
     ///
     /// # Errors
     /// [`DecodeError`].
-    pub fn of(rings: &Rings) -> Result<Survey, DecodeError> {
-        let mut pass = Pass::new(rings.seqs.start, rings.header());
+    pub fn of(rings: &Rings, limits: &Limits) -> Result<Survey, DecodeError> {
+        let mut pass = Pass::new(rings.seqs.start, rings.header(), limits);
         rings.each(|record| {
             pass.record(record);
             Ok::<_, DecodeError>(())
@@ -100,17 +122,18 @@ struct Pass {
     overwritten: u64,
     window: Times,
     lateness: Times,
+    max_gaps: usize,
 }
 
 impl Pass {
-    fn new(overwritten: u64, header: &Header) -> Pass {
+    fn new(overwritten: u64, header: &Header, limits: &Limits) -> Pass {
         Pass {
             summary: HostSummary::default(),
             has_data: false,
             end_wall_ns: 0,
-            instances: Instances::default(),
+            instances: Instances::new(limits.instances_of_a_source),
             counters: Counters::default(),
-            wall_clock: WallClock::default(),
+            wall_clock: WallClock::new(limits.clock_steps),
             segment: None,
             start_ns: header.start_monotonic_ns,
             interval_ns: header.interval_ns,
@@ -119,6 +142,7 @@ impl Pass {
             overwritten,
             window: Times::new(),
             lateness: Times::new(),
+            max_gaps: limits.gaps,
         }
     }
 
@@ -149,7 +173,7 @@ impl Pass {
         };
         if end_tick > next_tick {
             summary.gaps_total += 1;
-            if summary.gaps.len() < MAX_GAPS {
+            if summary.gaps.len() < self.max_gaps {
                 summary.gaps.push(Gap { first_tick: next_tick, ticks: end_tick - next_tick });
             }
         }

@@ -6,11 +6,8 @@ use super::facts::ClockStep;
 
 /// A difference that the reading of two clocks, one after the other, does not explain.
 const LEAST_STEP_NS: i128 = 10_000_000;
-/// Steps that are listed one by one.
-const MAX_STEPS: usize = 1000;
 
 /// Follows the difference of the clocks from sample to sample.
-#[derive(Default)]
 pub(super) struct WallClock {
     /// Wall minus monotonic, ns.
     offset: Option<i128>,
@@ -19,9 +16,15 @@ pub(super) struct WallClock {
     doubted: Option<(u64, i128)>,
     total: u64,
     steps: Vec<ClockStep>,
+    max_steps: usize,
 }
 
 impl WallClock {
+    /// Lists so many steps one by one.
+    pub fn new(max_steps: usize) -> WallClock {
+        WallClock { offset: None, doubted: None, total: 0, steps: Vec::new(), max_steps }
+    }
+
     /// The clocks as the sample of `tick` has them.
     pub fn sample(&mut self, tick: u64, wall_ns: u64, monotonic_ns: u64) {
         let now = i128::from(wall_ns) - i128::from(monotonic_ns);
@@ -45,7 +48,7 @@ impl WallClock {
         let Some((tick, doubted)) = self.doubted.take() else { return };
         self.offset = Some(doubted);
         self.total += 1;
-        if self.steps.len() < MAX_STEPS {
+        if self.steps.len() < self.max_steps {
             self.steps.push(ClockStep { tick, seconds: (doubted - offset) as f64 / 1e9 });
         }
     }
@@ -65,7 +68,7 @@ mod tests {
 
     /// Steps of a recording whose samples have these differences, in ms.
     fn steps(offsets_ms: &[i64]) -> Vec<(u64, f64)> {
-        let mut clock = WallClock::default();
+        let mut clock = WallClock::new(1000);
         for (tick, offset_ms) in (0..).zip(offsets_ms) {
             let monotonic_ns = 1_000_000_000 * (tick + 1);
             let wall_ns = 1_800_000_000_000_000_000 + monotonic_ns;

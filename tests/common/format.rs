@@ -58,6 +58,7 @@ pub const NET: [&str; 17] = [
 ];
 const COLLECTION: [&str; 7] =
     ["tick", "time_unix_ns", "monotonic_ns", "window_us", "lateness_us", "missed_ticks", "cpu_us"];
+const HOST_ERRORS: [&str; 3] = ["ssh", "collection", "json"];
 const METADATA: [&str; 10] = [
     "benchmark_type",
     "command",
@@ -116,15 +117,17 @@ pub fn timeseries(text: &str) -> Result<Value, Wrong> {
         count += samples.len() as i128;
         let mut before: Option<&Value> = None;
         for (index, sample) in samples.iter().enumerate() {
-            check_sample(sample).map_err(|wrong| format!("sample {index} of {host}: {wrong}"))?;
+            let in_sample = |wrong| format!("sample {index} of {host}: {wrong}");
+            check_sample(sample).map_err(in_sample)?;
             let at = sample["timestamp"].str();
             check!(
                 is_stepped || (start <= at && at <= end),
                 "sample {index} at {at}: before {start} or after {end}"
             );
-            check_order(before, &sample["collection"])
-                .map_err(|wrong| format!("sample {index} of {host}: {wrong}"))?;
-            before = Some(&sample["collection"]);
+            if is_record(sample) {
+                check_order(before, &sample["collection"]).map_err(in_sample)?;
+                before = Some(&sample["collection"]);
+            }
         }
         if samples.iter().any(|sample| SOURCES.iter().any(|source| sample.has(source))) {
             with_data.push(host.as_str());
@@ -135,6 +138,11 @@ pub fn timeseries(text: &str) -> Result<Value, Wrong> {
     check!(collected == with_data, "collected {collected:?}, with data {with_data:?}");
     check_summary(&file)?;
     Ok(file)
+}
+
+/// Whether a sample is from a ring, and does not only say what went wrong with its host.
+fn is_record(sample: &Value) -> bool {
+    sample.has("collection")
 }
 
 /// The samples of the one host of a file.
@@ -155,6 +163,9 @@ fn check_sample(sample: &Value) -> Result<(), Wrong> {
     let in_order: Vec<&str> = SAMPLE.into_iter().filter(|key| keys.contains(key)).collect();
     check!(keys.starts_with(&in_order) && known == in_order, "keys {keys:?}");
     check!(keys.starts_with(&SAMPLE[..2]), "no timestamp or hostname");
+    if !is_record(sample) {
+        return check_error_sample(sample);
+    }
     let beyond = &keys[known.len()..];
     let is_extra =
         |key: &&str| key.strip_suffix("_extra").is_some_and(|source| SOURCES.contains(&source));
@@ -199,6 +210,17 @@ fn check_sample(sample: &Value) -> Result<(), Wrong> {
     check_collection(&sample["collection"], at)
 }
 
+/// One that stands for a host that failed.
+fn check_error_sample(sample: &Value) -> Result<(), Wrong> {
+    check!(sample.keys() == ["timestamp", "hostname", "errors"], "keys {:?}", sample.keys());
+    timestamp(sample, "timestamp")?;
+    check!(!string(sample, "hostname")?.is_empty(), "no hostname");
+    let [(kind, _)] = sample["errors"].entries() else { return Err("not one error".to_owned()) };
+    check!(HOST_ERRORS.contains(&kind.as_str()), "a host's error of {kind:?}");
+    check!(!string(&sample["errors"], kind)?.is_empty(), "{kind} has an empty error");
+    Ok(())
+}
+
 fn check_collection(collection: &Value, at: &str) -> Result<(), Wrong> {
     let keys = collection.keys();
     check!(keys.starts_with(&COLLECTION), "collection has {keys:?}");
@@ -214,11 +236,14 @@ fn check_collection(collection: &Value, at: &str) -> Result<(), Wrong> {
     for key in ["window_us", "lateness_us", "cpu_us"] {
         check!(float(collection, key)? >= 0.0, "{key} is negative");
     }
-    let seconds = collection["time_unix_ns"].int() / 1_000_000_000;
-    let precise = DateTime::from_timestamp(seconds as i64, 0)
-        .map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let precise = seconds_of(collection["time_unix_ns"].int());
     check!(precise.as_deref() == Some(at), "timestamp {at}, collection at {precise:?}");
     Ok(())
+}
+
+fn seconds_of(time_unix_ns: u64) -> Option<String> {
+    let time = DateTime::from_timestamp((time_unix_ns / 1_000_000_000) as i64, 0)?;
+    Some(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// Each sample has a tick of its own and is later, but for those taken between two ticks.
@@ -240,19 +265,65 @@ fn check_summary(file: &Value) -> Result<(), Wrong> {
     }
     let hosts = &ringstat["hosts"];
     check!(hosts.keys() == file["samples_by_host"].keys(), "ringstat has other hosts");
-    for (host, summary) in hosts.entries() {
-        let kept = file["samples_by_host"][host.as_str()].list().len() as u64;
+    for (index, (host, summary)) in hosts.entries().iter().enumerate() {
+        let samples = file["samples_by_host"][host.as_str()].list();
+        let (records, errors): (Vec<Value>, Vec<Value>) =
+            samples.iter().cloned().partition(is_record);
+        check_host_errors(summary, &errors).map_err(|wrong| format!("{host}: {wrong}"))?;
+        check_clock(summary).map_err(|wrong| format!("{host}: {wrong}"))?;
+        if let Some(earlier) = summary.get("same_as") {
+            let before = &hosts.keys()[..index];
+            check!(before.contains(&earlier.str()), "{host} is the same as {earlier:?}");
+            check!(records.is_empty(), "{host} has samples of {earlier:?}");
+        }
+        let kept = records.len() as u64;
         let number = |key| count_of(summary, key);
         check!(number("samples_kept")? == kept, "samples_kept is not {kept}");
         let all = kept + number("samples_overwritten")? + number("samples_lost")?;
         check!(number("samples_taken")? == all, "samples_taken is not {all}");
         check!(number("ticks_inconsistent")? == 0, "ticks do not add up");
         check!(matches!(summary["ended_cleanly"], Value::Bool(_)), "ended_cleanly");
-        ticks_add_up(summary, file["samples_by_host"][host.as_str()].list())?;
+        ticks_add_up(summary, &records)?;
         check_steps(summary)?;
         check_decreases(&summary["counter_decreases"])?;
         number("instances_unlisted")?;
     }
+    Ok(())
+}
+
+/// What went wrong with a host stands there twice: as samples, and beside them.
+fn check_host_errors(summary: &Value, samples: &[Value]) -> Result<(), Wrong> {
+    let none = Value::List(Vec::new());
+    let listed = items(summary.get("host_errors").unwrap_or(&none), "host_errors")?;
+    check!(listed.is_empty() != summary.has("host_errors"), "no host_errors are left out");
+    let count =
+        summary.get("error_samples").map_or(Ok(0), |_| count_of(summary, "error_samples"))?;
+    check!(count == samples.len() as u64, "{count} error_samples, and there are {}", samples.len());
+    check!(listed.len() == samples.len(), "{} host_errors", listed.len());
+    for (error, sample) in listed.iter().zip(samples) {
+        check!(error.keys() == ["kind", "time_unix_ns", "message"], "an error {:?}", error.keys());
+        let [(kind, message)] = sample["errors"].entries() else { panic!("it was checked") };
+        check!(string(error, "kind")? == kind, "{error:?} is {kind} in its sample");
+        check!(&error["message"] == message, "{error:?} is {message:?} in its sample");
+        let at = seconds_of(count_of(error, "time_unix_ns")?);
+        check!(at.as_deref() == Some(sample["timestamp"].str()), "{error:?} at another time");
+    }
+    for kind in HOST_ERRORS {
+        let count = listed.iter().filter(|error| error["kind"].str() == kind).count() as i128;
+        let counted = summary["errors"].get(kind).cloned().unwrap_or(Value::Int(0));
+        check!(counted == Value::Int(count), "{counted:?} errors of {kind}, not {count}");
+    }
+    Ok(())
+}
+
+fn check_clock(summary: &Value) -> Result<(), Wrong> {
+    for key in ["clock_offset_ms", "clock_uncertainty_ms", "clock_drift_ppm"] {
+        if summary.has(key) {
+            float(summary, key)?;
+        }
+    }
+    let synchronised = summary.get("clock_synchronised");
+    check!(synchronised.is_none_or(|is| matches!(is, Value::Bool(_))), "{synchronised:?}");
     Ok(())
 }
 

@@ -46,9 +46,14 @@ pub fn table(name: &str, columns: &[&str]) -> SourceSchema {
 
 /// Makes the ring file `path`.
 pub fn create(path: &Path, plan: &Plan) -> RingWriter {
+    create_on(path, plan, "made", Uuid::from_u128(7))
+}
+
+/// Makes the ring file `path` of a run on the host of that name.
+pub fn create_on(path: &Path, plan: &Plan, hostname: &str, run_id: Uuid) -> RingWriter {
     let description = Description {
         ringstat: "0.1.0".to_owned(),
-        hostname: "made".to_owned(),
+        hostname: hostname.to_owned(),
         run: RunFacts { benchmark_type: "training".to_owned(), ..RunFacts::default() },
         system: SystemFacts::default(),
         sampler: SamplerFacts::default(),
@@ -61,7 +66,7 @@ pub fn create(path: &Path, plan: &Plan) -> RingWriter {
         layout,
         description_check: description_check(&description),
         max_samples: plan.max_samples,
-        run_id: Uuid::from_u128(7),
+        run_id,
         segment: plan.segment,
         first_seq: Seq(plan.first_seq),
         start_wall_ns: WALL_NS,

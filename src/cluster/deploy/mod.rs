@@ -103,11 +103,6 @@ pub struct Deployed {
 }
 
 impl Deployed {
-    /// The program as a word of `sh`.
-    pub fn word(&self) -> &str {
-        &self.word
-    }
-
     /// The line for the login shell that runs the program with these arguments.
     ///
     /// # Errors
