@@ -87,7 +87,7 @@ pub mod fuzzing {
 pub mod reaching {
     pub use crate::cluster::hosts::HostSpec;
     pub use crate::cluster::ssh::error::{ConnectError, Step};
-    #[cfg(feature = "ssh")]
+    #[cfg(feature = "known-hosts")]
     pub use crate::cluster::ssh::known_hosts::{Entries, Verdict, lookup_name};
     pub use crate::cluster::ssh::{SshOptions, connect};
     pub use crate::cluster::transport::{Channel, End, Link};

@@ -1,4 +1,5 @@
 //! The hosts of the tests are what they are said to be.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
 
 mod common;
 

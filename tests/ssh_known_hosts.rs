@@ -1,6 +1,7 @@
 //! What we decide on a server's key is what OpenSSH's own program decides, on the same files, of the
 //! same server.
 #![cfg(feature = "ssh")]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
 
 mod common;
 
@@ -132,8 +133,11 @@ fn the_decision_is_that_of_openssh() {
         (format!("{name} {ec}\n"), &trusted),
         (format!("{name} {rsa}\n"), &trusted),
         (format!("{hashed} {rsa} a comment\n"), &trusted),
-        (format!("{hashed_ip} {rsa}\n"), &trusted),
-        (format!("{ip} {ec}\n"), &trusted),
+        // One that is known for any port, if the server happens to show that.
+        (format!("{hashed_ip} {ed}\n"), &trusted),
+        (format!("{ip} {ed}\n"), &trusted),
+        (format!("{ip} {rsa}\n"), &unknown),
+        (format!("@revoked {ip} {ed}\n"), &Outcome::Revoked),
         (format!("{ip} {other_ed}\n"), &unknown),
         (format!("{name} {other_ed}\n"), &Outcome::Changed(1)),
         (format!("\n# x\n{name} {other_rsa}\n"), &Outcome::Changed(3)),
@@ -142,7 +146,8 @@ fn the_decision_is_that_of_openssh() {
         (format!("{name} {other_ed}\n{name} {rsa}\n"), &Outcome::Changed(2)),
         (format!("* {ed}\n"), &trusted),
         (format!("[127.*]:* {ed}\n"), &trusted),
-        (format!("*,!{name} {ed}\n"), &unknown),
+        (format!("*,!{name} {ed}\n"), &trusted),
+        (format!("*,!{name},!{ip} {ed}\n"), &unknown),
         (format!("!{name} {ed}\n"), &unknown),
         (format!("!other {ed}\n"), &unknown),
         (format!("!other,* {ed}\n"), &trusted),

@@ -1,12 +1,15 @@
 //! Both ways to a host against a real OpenSSH server: commands with their streams and ends, and
 //! every way in which it can refuse, be wrong, or be gone.
 #![cfg(feature = "ssh")]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
 
 mod common;
 
 use common::sshd::{Site, Sshd};
 use ringstat::reaching::{Channel, ConnectError, End, HostSpec, Link, SshOptions, Step, connect};
-use std::io;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -462,8 +465,8 @@ fn a_host_that_is_not_there_is_named() {
     assert_eq!(error.step(), Step::Connect, "{error}");
 }
 
-/// Stands before a server, and lets only so many bytes of what it says through.
-fn stalling(site: &Site, name: &str, host: &Sshd, bytes: usize) -> std::net::TcpListener {
+/// Stands before a server, and lets only so many bytes of what it says through, which are counted.
+fn stalling(site: &Site, name: &str, host: &Sshd, bytes: u64) -> Arc<AtomicU64> {
     let listener = std::net::TcpListener::bind((host.address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let config = std::fs::read_to_string(site.path("config")).unwrap();
@@ -473,22 +476,32 @@ fn stalling(site: &Site, name: &str, host: &Sshd, bytes: usize) -> std::net::Tcp
     let key = std::fs::read_to_string(host.path("host_ed25519.pub")).unwrap();
     site.append("known_hosts", &format!("{} {key}", host.address));
     std::fs::write(site.path("config"), format!("{own}\n{config}")).unwrap();
-    let accepting = listener.try_clone().unwrap();
     let to = (host.address, host.port);
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    // Ends with the test's process.
     std::thread::spawn(move || {
-        while let Ok((mut client, _)) = accepting.accept() {
-            let Ok(mut server) = std::net::TcpStream::connect(to) else { return };
+        while let Ok((mut client, _)) = listener.accept() {
+            let Ok(server) = std::net::TcpStream::connect(to) else { return };
             let [mut from, mut other] = [client.try_clone().unwrap(), server.try_clone().unwrap()];
-            std::thread::spawn(move || io::copy(&mut from, &mut other));
             std::thread::spawn(move || {
-                use io::Read;
-                let _ = io::copy(&mut (&mut server).take(bytes as u64), &mut client);
+                let _ = io::copy(&mut from, &mut other);
+                let _ = other.shutdown(std::net::Shutdown::Both);
+            });
+            let counted = Arc::clone(&counted);
+            std::thread::spawn(move || {
+                let mut allowed = (&server).take(bytes);
+                let mut some = [0; 4096];
+                while let Ok(count @ 1..) = allowed.read(&mut some) {
+                    counted.fetch_add(count as u64, Ordering::SeqCst);
+                    let _ = client.write_all(&some[..count]);
+                }
                 // Goes on to say nothing, until the client has gone.
-                let _ = io::copy(&mut server, &mut io::sink());
+                let _ = io::copy(&mut &server, &mut io::sink());
             });
         }
     });
-    listener
+    count
 }
 
 #[test]
@@ -496,15 +509,20 @@ fn a_server_that_stalls_is_given_up() {
     let Some(site) = Site::new("stalls over SSH") else { return };
     let host = site.host("node1").start();
     let mut options = options(&site);
-    options.timeout = Duration::from_millis(800);
+    let count = stalling(&site, "all", &host, u64::MAX);
+    connect(&spec("all"), &options, soon()).unwrap();
+    let all = count.load(Ordering::SeqCst);
+
+    options.timeout = Duration::from_secs(1);
     for (bytes, step) in [
         (0, Step::Handshake),
         (20, Step::Handshake),
-        (1500, Step::Handshake),
-        (1900, Step::Authentication),
+        (all / 2, Step::Handshake),
+        // The last that is said is that we are let in.
+        (all - 10, Step::Authentication),
     ] {
         let name = format!("stalls-after-{bytes}");
-        let _listener = stalling(&site, &name, &host, bytes);
+        stalling(&site, &name, &host, bytes);
         let since = Instant::now();
         let error = fails(&name, &options);
         assert!(since.elapsed() < LONG / 2, "{error}");

@@ -50,6 +50,19 @@ fn main() -> std::io::Result<()> {
     ] {
         write("metadata_merge", name, text.as_bytes())?;
     }
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+    for (name, hosts) in [
+        ("plain", "node1,10.0.0.1"),
+        ("port", "[node1]:2222"),
+        // `printf node1 | openssl dgst -sha1 -mac HMAC` with a salt of 20 times `a`.
+        ("hashed", "|1|YWFhYWFhYWFhYWFhYWFhYWFhYWE=|D02Z9xtM3dx4RWNPBlSZQNITvpM="),
+        ("pattern", "*.x,!a?,node*"),
+        ("revoked", "@revoked *"),
+        ("authority", "@cert-authority node1"),
+        ("garbage", "@x node1"),
+    ] {
+        write("known_hosts", name, format!("node1\0# x\r\n{hosts} {key} c\n").as_bytes())?;
+    }
     manifests().iter().try_for_each(|(name, text)| write("manifest", name, text.as_bytes()))?;
     for (name, ring, format) in [
         ("all", ring(&TEXTS, 6), &JSON),

@@ -61,8 +61,7 @@ pub fn log_in(session: &Session, target: &Target, deadline: Instant) -> Result<(
     let has_passphrase = attempts.tried.iter().any(|each| each.contains("passphrase"));
     Err(ConnectError::Refused {
         host,
-        user: target.user.clone(),
-        to: format!("{}:{}", target.host, target.port),
+        who: format!("{} at {}:{}", target.user, target.host, target.port),
         tried: attempts.tried,
         methods,
         remedy: if has_passphrase {

@@ -2,17 +2,13 @@
 //! program, else read by [`plain`](super::plain). Knows no connection and no key.
 
 use super::SshOptions;
-use super::error::{ConnectError, Step};
+use super::ask::{Directives, adds_new, ask_ssh, check_names, is_host_name, is_user_name};
+use super::error::ConnectError;
 use super::plain;
 use crate::cluster::hosts::HostSpec;
-use std::io::{Read, Seek};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::path::PathBuf;
 use std::time::Instant;
 
-/// Most that `ssh -G` may say.
-const MAX_ANSWER_BYTES: u64 = 1 << 20;
 const USE_THE_PROGRAM: &str = "give --ssh-program ssh, which understands it";
 
 /// How a host is reached.
@@ -59,10 +55,6 @@ pub enum Family {
     V6,
 }
 
-/// Directives in small letters with their values, each that counts once, `identityfile` and
-/// `certificatefile` as often as they are given.
-pub type Directives = Vec<(String, String)>;
-
 /// Says how `spec` is reached.
 ///
 /// # Errors
@@ -83,131 +75,6 @@ pub fn resolve(
         None => plain::read(spec, options).map_err(wrong)?,
     };
     target(spec, options, &directives).map_err(wrong)
-}
-
-/// Whether keys of `spec` that are on no file are to be added to one.
-///
-/// # Errors
-/// As [`resolve`], where OpenSSH's program is not there as well.
-pub fn adds_new_keys(
-    spec: &HostSpec,
-    options: &SshOptions,
-    deadline: Instant,
-) -> Result<bool, ConnectError> {
-    match ask_ssh(spec, options, deadline)? {
-        Some(directives) => Ok(adds_new(&directives, options)),
-        None => Err(ConnectError::Configuration {
-            host: spec.name.clone(),
-            found: "there is no OpenSSH program".into(),
-            remedy: "install openssh-client, or name the program with --ssh-program".into(),
-        }),
-    }
-}
-
-fn adds_new(directives: &Directives, options: &SshOptions) -> bool {
-    let configured = directives.iter().find(|each| each.0 == "stricthostkeychecking");
-    options.accept_new
-        || configured.is_some_and(|each| matches!(&*each.1, "accept-new" | "no" | "off" | "false"))
-}
-
-fn check_names(spec: &HostSpec) -> Result<(), ConnectError> {
-    let wrong = |found: String, remedy: &str| ConnectError::Configuration {
-        host: spec.name.clone(),
-        found,
-        remedy: remedy.into(),
-    };
-    if !is_host_name(&spec.host) {
-        let found = format!("{:?} cannot be the name of a host", spec.host);
-        return Err(wrong(found, "letters, digits and any of .-_:% make one"));
-    }
-    match spec.user.as_deref().filter(|user| !is_user_name(user)) {
-        Some(user) => Err(wrong(format!("{user:?} cannot be the name of a user"), "check it")),
-        None => Ok(()),
-    }
-}
-
-/// Whether it may be given to programs: with nothing in it that a shell, or `ssh` itself, takes for
-/// more than a name.
-pub fn is_host_name(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
-    (1..=255).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(is_plain)
-}
-
-fn is_user_name(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_+@\\".contains(&byte);
-    (1..=255).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(is_plain)
-}
-
-/// `None` where there is no such program.
-fn ask_ssh(
-    spec: &HostSpec,
-    options: &SshOptions,
-    deadline: Instant,
-) -> Result<Option<Directives>, ConnectError> {
-    check_names(spec)?;
-    let wrong = |found: String| ConnectError::Configuration {
-        host: spec.name.clone(),
-        found,
-        remedy: "check the configuration with `ssh -G`".into(),
-    };
-    let mut stderr = tempfile::tempfile().map_err(|error| wrong(error.to_string()))?;
-    let mut command = Command::new(options.program.as_deref().unwrap_or(Path::new("ssh")));
-    command.arg("-G").args(program_arguments(spec, options)).arg("--").arg(&spec.host);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(stderr.try_clone().map_err(|error| wrong(error.to_string()))?);
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(wrong(format!("ssh -G: {error}"))),
-    };
-    // `Match exec` in the configuration may take any time: the answer is waited for elsewhere.
-    let (sender, receiver) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let read = stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut text);
-            let _ = sender.send(read.map(|_| text));
-        });
-    }
-    let since = Instant::now();
-    let answer = receiver.recv_timeout(deadline.saturating_duration_since(since));
-    if answer.is_err() {
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(|error| wrong(error.to_string()))?;
-    let Ok(answer) = answer else {
-        return Err(ConnectError::TimedOut {
-            host: spec.name.clone(),
-            step: Step::Configuration,
-            after: since.elapsed(),
-            remedy: "look at what `ssh -G` waits for",
-        });
-    };
-    let answer = answer.map_err(|error| wrong(error.to_string()))?;
-    if !status.success() {
-        let mut said = String::new();
-        let _ = stderr.rewind().and_then(|()| stderr.take(4096).read_to_string(&mut said));
-        return Err(wrong(format!("ssh -G: {}", said.trim())));
-    }
-    let text = String::from_utf8_lossy(&answer);
-    let pairs = text.lines().filter_map(|line| line.split_once(' '));
-    Ok(Some(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
-}
-
-/// What OpenSSH's program is to be told of `spec`, but for its host.
-pub fn program_arguments(spec: &HostSpec, options: &SshOptions) -> Vec<std::ffi::OsString> {
-    let mut arguments = Vec::new();
-    let mut add = |name: &str, value: std::ffi::OsString| arguments.extend([name.into(), value]);
-    if let Some(file) = &options.config {
-        add("-F", file.into());
-    }
-    if let Some(user) = &spec.user {
-        add("-l", user.into());
-    }
-    if let Some(port) = spec.port {
-        add("-p", port.to_string().into());
-    }
-    arguments
 }
 
 fn target(
@@ -407,4 +274,139 @@ impl Tokens<'_> {
 /// The user's home directory.
 pub(super) fn home() -> Result<PathBuf, String> {
     std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| "HOME is not set".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"# what a user may have
+Host jumped
+    ProxyJump me@[fe80::7%eth0]:33,ssh://b:44,c
+Host alone jump*
+    ProxyJump none
+    ProxyCommand nc -X 5 "%h" %p # a comment for the shell
+Host *.example !bad.example
+  HostName=%h.org
+  User "some body"
+  Port   2022
+  IdentityFile ~/.ssh/k_%n
+  IdentityFile "/a b/c_%r_%p_%%"
+  CertificateFile /c/d-cert.pub
+  IdentitiesOnly yes
+  UserKnownHostsFile ~/known "/k h/%h"
+  HostKeyAlias %n.alias
+  StrictHostKeyChecking accept-new
+host careless
+	stricthostkeychecking off
+	HashKnownHosts yes
+	AddressFamily inet6
+	IdentityAgent none
+	UserKnownHostsFile none
+	GlobalKnownHostsFile /g1 /g2
+Host agent
+    IdentityAgent ~/agent.%r
+Host numbers ??
+    HostName 192.0.2.1
+    ForwardAgent yes
+    ServerAliveInterval 5
+Host *
+    User late
+    Port 23
+    HostKeyAlgorithms ssh-ed25519,rsa-sha2-512
+    IdentityFile /last
+"#;
+
+    fn with_config(text: &str) -> (tempfile::TempDir, SshOptions) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config");
+        std::fs::write(&file, text).unwrap();
+        let mut options = SshOptions::new(1);
+        options.config = Some(file);
+        (dir, options)
+    }
+
+    fn spec(host: &str) -> HostSpec {
+        HostSpec { name: host.into(), user: None, host: host.into(), port: None }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(60)
+    }
+
+    #[test]
+    fn plain_directives_are_read_as_openssh_reads_them() {
+        let (_dir, options) = with_config(CONFIG);
+        let names = ["jumped", "alone", "a.example", "bad.example", "careless", "agent", "xy", "z"];
+        for name in names {
+            for (user, port) in [(None, None), (Some("me".to_owned()), Some(7))] {
+                let spec = HostSpec { user, port, ..spec(name) };
+                let Some(asked) = ask_ssh(&spec, &options, soon()).unwrap() else {
+                    eprintln!("SKIPPED: there is no ssh to compare with");
+                    assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
+                    return;
+                };
+                let expected = target(&spec, &options, &asked);
+                let read = plain::read(&spec, &options).unwrap();
+                assert_eq!(target(&spec, &options, &read), expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for (text, why) in [
+            ("Match host x\n User y\n", ":1: Match host x is not understood"),
+            ("Host *\n\nFrobnicate yes\n", ":3: frobnicate is not understood"),
+            ("Port\n", ":1: port without a value"),
+            ("User \"x\n", ":1: a quote that does not end"),
+            ("IdentityFile ~other/x\n", "home of another"),
+            ("IdentityFile /x%C\n", "%C"),
+            ("IdentityFile /${HOME}/x\n", "${...}"),
+            ("BindAddress 10.0.0.1\n", "bindaddress"),
+            ("RevokedHostKeys /x\n", "revokedhostkeys"),
+            ("HostName a;b\n", "cannot be the name of a host"),
+            ("ProxyJump a b\n", "more than one value"),
+            ("ProxyJump $(x)\n", "ProxyJump"),
+            ("Port 70000\n", "70000"),
+        ] {
+            let (_dir, options) = with_config(text);
+            let spec = spec("x");
+            let read = plain::read(&spec, &options);
+            let error = read.and_then(|read| target(&spec, &options, &read)).unwrap_err();
+            assert!(error.contains(why), "{text:?}: {error}");
+        }
+        // What is for other hosts does not matter, but `Match` may be for any.
+        let (_dir, options) = with_config("Host y\nFrobnicate yes\n");
+        plain::read(&spec("x"), &options).unwrap();
+    }
+
+    #[test]
+    fn nothing_but_names_reaches_a_shell() {
+        for user in ["x;y", "$(x)", "-x", "a b", "`x`", ""] {
+            let (_dir, options) = with_config("ProxyCommand nc %r\n");
+            let directives = vec![
+                ("user".to_owned(), user.to_owned()),
+                ("proxycommand".to_owned(), "nc %r".to_owned()),
+            ];
+            assert!(target(&spec("h"), &options, &directives).is_err(), "{user:?}");
+        }
+    }
+
+    #[test]
+    fn includes_are_read_in_place() {
+        let (dir, options) = with_config("");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::write(path("1.conf"), "User first\nHost other\nPort 1\n").unwrap();
+        std::fs::write(path("2.conf"), "User second\nPort 2\n").unwrap();
+        let text = format!("Host x\nInclude {}\nUser last\n", path("*.conf"));
+        std::fs::write(path("config"), text).unwrap();
+        let found = |host: &str| {
+            let spec = spec(host);
+            let target = target(&spec, &options, &plain::read(&spec, &options).unwrap()).unwrap();
+            (target.user, target.port)
+        };
+        assert_eq!(found("x"), ("first".into(), 2));
+        assert_eq!(found("other").1, 22, "within `Host x` only");
+    }
 }

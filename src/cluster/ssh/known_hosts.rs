@@ -30,7 +30,12 @@ pub enum Verdict {
     /// No key is on file for this host.
     Unknown,
     /// Another key is on file for this host: here.
-    Changed { file: PathBuf, line: usize },
+    Changed {
+        /// The file.
+        file: PathBuf,
+        /// The line in it, from 1.
+        line: usize,
+    },
     /// It is on file as one that must not be accepted.
     Revoked,
 }
@@ -102,16 +107,6 @@ impl Entries {
     pub fn types(&self) -> Vec<String> {
         let valid = self.0.iter().filter(|entry| !entry.is_revoked);
         valid.filter_map(|entry| key_type(&entry.key)).map(str::to_owned).collect()
-    }
-
-    /// Whether there is a line with a key that may be accepted.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|entry| entry.is_revoked)
-    }
-
-    /// Takes the lines in that revoke keys.
-    pub fn add_revoked(&mut self, others: Entries) {
-        self.0.extend(others.0.into_iter().filter(|entry| entry.is_revoked));
     }
 }
 
@@ -292,4 +287,76 @@ fn is_point(curve: &[u8], point: &[u8]) -> bool {
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(u32::from_be_bytes(*len) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+
+    fn key() -> Vec<u8> {
+        STANDARD.decode(KEY).unwrap()
+    }
+
+    fn verdict(content: &str, name: &str) -> Verdict {
+        let mut entries = Entries::default();
+        entries.add(content.as_bytes(), Path::new("f"), name);
+        entries.verdict(&key())
+    }
+
+    #[test]
+    fn hosts_are_called_as_openssh_calls_them() {
+        assert_eq!(lookup_name("Node1", 22), "node1");
+        assert_eq!(lookup_name("fe80::1%eth0", 2222), "[fe80::1%eth0]:2222");
+    }
+
+    #[test]
+    fn added_lines_are_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("new/known_hosts");
+        append(&file, "[h]:2", &key(), false).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("[h]:2 ssh-ed25519 {KEY}\n"));
+        // A last line without an end stays by itself.
+        fs::write(&file, "# no end").unwrap();
+        append(&file, "secret", &key(), true).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("# no end\n|1|") && !text.contains("secret"), "{text}");
+        let read = Entries::read(&[file], "secret").unwrap();
+        assert_eq!(read.verdict(&key()), Verdict::Known);
+        assert_eq!(read.types(), ["ssh-ed25519"]);
+    }
+
+    #[test]
+    fn lines_are_told_apart() {
+        let line = |hosts: &str| format!("{hosts} ssh-ed25519 {KEY}\n");
+        assert_eq!(verdict(&line("h"), "h"), Verdict::Known);
+        assert_eq!(verdict(&line("h,!h"), "h"), Verdict::Unknown);
+        assert_eq!(verdict(&line("@revoked *"), "h"), Verdict::Revoked);
+        assert_eq!(verdict(&line("@cert-authority *"), "h"), Verdict::Unknown);
+        let other = format!("h ssh-ed25519 {}\n", KEY.replace("Hh8", "Hh9").replace("4f", "4g"));
+        let changed = Verdict::Changed { file: "f".into(), line: 2 };
+        assert_eq!(verdict(&format!("x\n{other}"), "h"), changed);
+        assert_eq!(verdict(&format!("{other}{}", line("h")), "h"), Verdict::Known);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(lines in vec(vec(any::<u8>(), 0..80), 0..8), name in "[a-z:\\[\\]]{0,9}") {
+            let mut entries = Entries::default();
+            entries.add(&lines.join(&b'\n'), Path::new("f"), &name);
+            prop_assert_eq!(entries.verdict(&key()), Verdict::Unknown, "nothing is a key by chance");
+        }
+
+        #[test]
+        fn a_line_cut_anywhere_is_not_another_key(at in 0..110_usize) {
+            let line = format!("h ssh-ed25519 {KEY}");
+            let cut = &line[..at.min(line.len())];
+            let found = verdict(cut, "h");
+            let is_whole = cut.len() == line.len();
+            prop_assert_eq!(found == Verdict::Known, is_whole, "{:?}", cut);
+        }
+    }
 }

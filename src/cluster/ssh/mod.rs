@@ -3,18 +3,25 @@
 
 #[cfg(feature = "ssh")]
 mod agent;
+pub mod ask;
 #[cfg(feature = "ssh")]
 mod auth;
-pub mod config;
-pub mod error;
 #[cfg(feature = "ssh")]
+pub mod config;
+// OpenSSH's program alone meets only some of them.
+#[cfg_attr(not(feature = "ssh"), allow(dead_code))]
+pub mod error;
+#[cfg(feature = "known-hosts")]
 pub mod known_hosts;
+#[cfg(feature = "known-hosts")]
 mod pattern;
+#[cfg(feature = "ssh")]
 mod plain;
 #[cfg(feature = "ssh")]
 pub mod route;
 #[cfg(feature = "ssh")]
 pub mod session;
+#[cfg_attr(not(feature = "ssh"), allow(dead_code))]
 pub mod throttle;
 
 use crate::cluster::hosts::HostSpec;

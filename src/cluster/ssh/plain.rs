@@ -3,7 +3,8 @@
 //! worse than one that is not reached.
 
 use super::SshOptions;
-use super::config::{Directives, Tokens, home};
+use super::ask::Directives;
+use super::config::{Tokens, home};
 use super::pattern::{Listed, listed, matches};
 use crate::cluster::hosts::HostSpec;
 use std::fs;
@@ -174,10 +175,12 @@ impl Reader<'_> {
     /// The first value counts; of `ProxyJump` and `ProxyCommand` the first of both.
     fn take(&mut self, name: String, value: String) {
         let is_there = |other: &str| self.found.iter().any(|each| each.0 == other);
+        // `ProxyJump none` keeps later jumps away, but no command.
+        let jumps = self.found.iter().any(|each| each.0 == "proxyjump" && each.1 != "none");
         let is_late = match name.as_str() {
             "identityfile" | "certificatefile" => false,
             "proxyjump" => is_there("proxyjump") || is_there("proxycommand"),
-            "proxycommand" => is_there("proxycommand") || is_there("proxyjump"),
+            "proxycommand" => is_there("proxycommand") || jumps,
             _ => is_there(&name),
         };
         if !is_late {
@@ -259,12 +262,10 @@ fn complete(mut found: Directives, spec: &HostSpec) -> Result<Directives, String
         Some(host) => asked.expand(&host)?,
         None => spec.host.clone(),
     };
-    let alias = value(&found, "hostkeyalias").map(|alias| asked.expand(&alias)).transpose()?;
+    let alias = value(&found, "hostkeyalias");
     let tokens = Tokens { host: &host, alias: alias.as_deref(), ..asked };
-    for (name, value) in &mut found {
-        if matches!(name.as_str(), "hostkeyalias" | "userknownhostsfile") {
-            *value = tokens.expand(value)?;
-        }
+    for (_, value) in found.iter_mut().filter(|each| each.0 == "userknownhostsfile") {
+        *value = tokens.expand(value)?;
     }
     found.retain(|each| each.0 != "hostname");
     found.push(("hostname".into(), host.clone()));

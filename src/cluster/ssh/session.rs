@@ -292,9 +292,9 @@ impl OnFile {
         })
     }
 
+    /// As OpenSSH has it, those without the port do not count.
     fn types(&self) -> Vec<String> {
-        let own = self.entries.types();
-        if own.is_empty() { self.of_any_port.types() } else { own }
+        self.entries.types()
     }
 
     fn verdict(&self, key: &[u8]) -> Verdict {
@@ -318,21 +318,21 @@ impl OnFile {
         let Some((key, _)) = ssh.host_key() else {
             return Err(failed(&PathBuf::new(), io::ErrorKind::InvalidData.into()));
         };
-        let kind = key_type(key).unwrap_or("?").to_owned();
+        let kind = key_type(key).unwrap_or("?");
         let hash = ssh.host_key_hash(HashType::Sha256).unwrap_or_default();
-        let fingerprint = format!("SHA256:{}", STANDARD_NO_PAD.encode(hash));
+        let shown = format!("{kind} SHA256:{}", STANDARD_NO_PAD.encode(hash));
         match self.verdict(key) {
             Verdict::Known => Ok(()),
-            Verdict::Revoked => Err(ConnectError::RevokedKey { host, name, kind, fingerprint }),
+            Verdict::Revoked => Err(ConnectError::RevokedKey { host, name, key: shown }),
             Verdict::Changed { file, line } => {
-                Err(ConnectError::ChangedKey { host, name, kind, fingerprint, file, line })
+                Err(ConnectError::ChangedKey { host, name, key: shown, file, line })
             }
             Verdict::Unknown => match &target.add_new_to {
                 Some(file) => known_hosts::append(file, &name, key, target.hash_known_hosts)
                     .map_err(|source| failed(file, source)),
                 None => {
                     let files = target.known_hosts.clone();
-                    Err(ConnectError::UnknownKey { host, name, kind, fingerprint, files })
+                    Err(ConnectError::UnknownKey { host, name, key: shown, files })
                 }
             },
         }

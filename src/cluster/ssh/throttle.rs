@@ -109,8 +109,8 @@ mod tests {
         assert!(throttle.at("host", 23, now).is_some());
 
         std::thread::scope(|scope| {
-            let later = now + Duration::from_secs(60);
-            let waiting = scope.spawn(|| throttle.at("host", 22, later).is_some());
+            let (throttle, later) = (&throttle, now + Duration::from_secs(60));
+            let waiting = scope.spawn(move || throttle.at("host", 22, later).is_some());
             drop(at);
             assert!(waiting.join().unwrap(), "as soon as there is room");
         });

@@ -4,7 +4,7 @@
 use super::{Channel, End, Link, poll};
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::ssh::SshOptions;
-use crate::cluster::ssh::config::{self, program_arguments};
+use crate::cluster::ssh::ask::{adds_new_keys, program_arguments};
 use crate::cluster::ssh::error::ConnectError;
 use rustix::event::{PollFd, PollFlags};
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ impl ProgramLink {
         deadline: Instant,
     ) -> Result<ProgramLink, ConnectError> {
         let deadline = deadline.min(Instant::now() + options.timeout);
-        let adds_new = config::adds_new_keys(spec, options, deadline)?;
+        let adds_new = adds_new_keys(spec, options, deadline)?;
         let mut arguments: Vec<OsString> =
             ["-T", "-x", "-a", "-e", "none"].into_iter().map(Into::into).collect();
         arguments.extend(program_arguments(spec, options));
