@@ -84,13 +84,20 @@ fn check_files(said: &[Manifest], before: &Files, after: &Files, dirs: &[&Path],
     let kinds: Vec<&str> = kinds.chain(["training"]).collect();
     let is_merged =
         |path: &Path| said.iter().any(|manifest| manifest.merge_metadata.as_deref() == Some(path));
+    // An earlier attempt may have left its temporary files there.
+    let is_where_it_was_to_go = |place: &Path| {
+        said.iter().any(|manifest| {
+            let merged = manifest.merge_metadata.as_deref().and_then(Path::parent);
+            manifest.results_dir == place || merged == Some(place)
+        })
+    };
     let own = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_ours = name.ends_with(".ring") || name.starts_with("run.json");
         let is_left = name.starts_with(&format!(".ringstat-{RUN}-"));
         let place = path.parent().expect("in a directory");
         (is_ours && world.run_dirs().iter().any(|dir| dir == place))
-            || (is_left && dirs.contains(&place))
+            || (is_left && (dirs.contains(&place) || is_where_it_was_to_go(place)))
     };
     for (path, bytes) in before.iter().filter(|(path, _)| !own(path)) {
         let shown = path.strip_prefix(world.path()).expect("in the world").display();
