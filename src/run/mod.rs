@@ -10,6 +10,7 @@ mod patience;
 mod recorder;
 mod recording;
 mod recover;
+mod store;
 mod system;
 mod trust;
 
@@ -21,4 +22,5 @@ pub use finish::{FinalFiles, FinishError};
 pub use manifest::{Ended, MANIFEST, Manifest};
 pub use recorder::{Recorder, RecorderError, RunInfo};
 pub use recording::Recording;
-pub use recover::{FoundRun, LocateError, Located, RunState, Store, write_decoded};
+pub use recover::{FoundRun, RunState, write_decoded};
+pub use store::{LocateError, Located, Store};
