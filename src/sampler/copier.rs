@@ -3,6 +3,7 @@
 //! last sync: a slot with one of those is not written to before newer ones are synced. It has no
 //! thread, and does not know what time it is.
 
+use super::batch::Batch;
 use super::disk::{Disk, DiskFile};
 use super::mirror::MirrorEnd;
 use super::segments::file_name;
@@ -36,9 +37,11 @@ struct Copy<F> {
     segment: Arc<Segment>,
     file: F,
     name: String,
+    /// With what is still in the batch.
     written: Progress,
     synced: Progress,
     dirty: bool,
+    batch: Batch,
 }
 
 /// The mirror of a run.
@@ -172,7 +175,8 @@ impl<D: Disk> Copier<D> {
             return Err(error);
         }
         let progress = Progress::none(&segment);
-        Ok(Copy { segment, file, name, written: progress, synced: progress, dirty: false })
+        let batch = Batch::new(header.layout.slot.bytes());
+        Ok(Copy { segment, file, name, written: progress, synced: progress, dirty: false, batch })
     }
 
     /// Gives back the slots that the newest segment will never use, since `next` begins another.
@@ -239,7 +243,8 @@ impl<D: Disk> Copier<D> {
 
     fn copy_one(&mut self, index: usize) {
         let result = self.copy_records(index);
-        self.note(result);
+        let flushed = self.copies[index].flush();
+        self.note(result.and(flushed));
     }
 
     /// Writes the records and names that are new. One that cannot be written does not keep those
@@ -271,7 +276,8 @@ impl<D: Disk> Copier<D> {
                     let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
                     let copy = &mut self.copies[index];
                     copy.dirty = true;
-                    result = result.and(copy.file.write_at(bytes, layout.slot_offset(slot)));
+                    let offset = layout.slot_offset(slot);
+                    result = result.and(copy.batch.write_at(&copy.file, bytes, offset));
                     copy.written.end = copy.written.end.max(Seq(seq.0 + 1));
                     // Lapped, if it is not the one that was looked for: this is the one slot that
                     // may be written to. The oldest that is to be kept comes next.
@@ -295,6 +301,7 @@ impl<D: Disk> Copier<D> {
     fn sync_copies(&mut self) -> io::Result<()> {
         let mut result = Ok(());
         for copy in self.copies.iter_mut().filter(|copy| copy.dirty) {
+            result = result.and(copy.flush());
             match copy.file.sync_data() {
                 Ok(()) => {
                     copy.synced = copy.written;
@@ -333,6 +340,11 @@ impl<F: DiskFile> Copy<F> {
         self.synced = self.written;
         self.dirty = true;
         Ok(())
+    }
+
+    /// Writes what is in the batch.
+    fn flush(&mut self) -> io::Result<()> {
+        self.batch.flush(&self.file)
     }
 
     /// The newest record that the file can hold in the slot of `seq`, before that is written there:

@@ -1,6 +1,7 @@
 //! The sampler: one thread that sleeps to absolute deadlines and writes a record at each, and the
 //! parts that it needs. Data leaves it through the ring alone; nothing can make it wait.
 
+mod batch;
 mod clock;
 mod copier;
 mod disk;

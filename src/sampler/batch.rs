@@ -1,0 +1,150 @@
+//! Gathers the records of neighbouring slots and writes them in one piece: a write of its own for each
+//! costs the kernel more than the bytes do. Knows nothing of what is in a record, nor which may be
+//! written when.
+
+use super::disk::DiskFile;
+use crate::units::Bytes;
+use std::io;
+
+/// As much as is gathered, unless one slot alone is longer.
+const MAX_BYTES: usize = 128 << 10;
+
+/// Records on their way to one file.
+pub struct Batch {
+    /// From slot to slot.
+    stride: u64,
+    /// Where the first one belongs.
+    offset: Bytes,
+    /// With zeros up to the next slot behind each but the last.
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// An empty one, for slots of `stride` bytes.
+    pub fn new(stride: Bytes) -> Batch {
+        Batch { stride: stride.0.max(1), offset: Bytes(0), bytes: Vec::new() }
+    }
+
+    /// Adds a record of at most a slot's length, or begins anew with it where it is not the next one.
+    ///
+    /// # Errors
+    /// The kernel's, of what was gathered before.
+    pub fn write_at(&mut self, file: &impl DiskFile, record: &[u8], at: Bytes) -> io::Result<()> {
+        let slots = (self.bytes.len() as u64).div_ceil(self.stride);
+        let next = Bytes(self.offset.0 + slots * self.stride);
+        let length = (next.0 - self.offset.0) as usize;
+        let fits = at == next && length + record.len() <= MAX_BYTES;
+        let flushed = if fits { Ok(()) } else { self.flush(file) };
+        if self.bytes.is_empty() {
+            self.offset = at;
+        } else {
+            self.bytes.resize(length, 0);
+        }
+        self.bytes.extend_from_slice(record);
+        flushed
+    }
+
+    /// Writes what was gathered. If that is refused each record is written alone, so that one which
+    /// cannot be written costs no other.
+    ///
+    /// # Errors
+    /// The first of the kernel's.
+    pub fn flush(&mut self, file: &impl DiskFile) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let written = file.write_at(&self.bytes, self.offset).or_else(|_| {
+            let records = self.bytes.chunks(self.stride as usize).zip(0..);
+            records.fold(Ok(()), |result, (record, nth)| {
+                let at = Bytes(self.offset.0 + nth * self.stride);
+                result.and(file.write_at(record, at))
+            })
+        });
+        self.bytes.clear();
+        written
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// Refuses what would reach beyond `limit`, and keeps the rest.
+    struct Log {
+        limit: u64,
+        writes: RefCell<Vec<(u64, Vec<u8>)>>,
+    }
+
+    impl Log {
+        fn new(limit: u64) -> Log {
+            Log { limit, writes: RefCell::default() }
+        }
+
+        fn take(&self) -> Vec<(u64, Vec<u8>)> {
+            self.writes.take()
+        }
+    }
+
+    impl DiskFile for Log {
+        fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()> {
+            if offset.0 + bytes.len() as u64 > self.limit {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            self.writes.borrow_mut().push((offset.0, bytes.to_vec()));
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync_all(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn extend(&self, _: Bytes) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn punch(&self, _: Bytes, _: Bytes) {}
+    }
+
+    #[test]
+    fn neighbours_are_written_in_one_piece_and_others_each_where_they_belong() {
+        let (log, mut batch) = (Log::new(u64::MAX), Batch::new(Bytes(4)));
+        for (record, at) in
+            [(&b"ab"[..], 100), (b"cdef", 104), (b"g", 108), (b"h", 116), (b"i", 100)]
+        {
+            batch.write_at(&log, record, Bytes(at)).unwrap();
+        }
+        batch.flush(&log).unwrap();
+        batch.flush(&log).unwrap();
+        let expected = [(100, &b"ab\0\0cdefg"[..]), (116, b"h"), (100, b"i")];
+        assert_eq!(log.take(), expected.map(|(at, bytes)| (at, bytes.to_vec())));
+    }
+
+    #[test]
+    fn a_record_that_is_refused_costs_no_other() {
+        let (log, mut batch) = (Log::new(109), Batch::new(Bytes(4)));
+        for (record, at) in [(&b"ab"[..], 100), (b"cdef", 104), (b"gh", 108)] {
+            batch.write_at(&log, record, Bytes(at)).unwrap();
+        }
+        let error = batch.flush(&log).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        let expected = [(100, &b"ab\0\0"[..]), (104, b"cdef")];
+        assert_eq!(log.take(), expected.map(|(at, bytes)| (at, bytes.to_vec())));
+    }
+
+    #[test]
+    fn no_more_than_so_much_is_gathered() {
+        let (log, mut batch) = (Log::new(u64::MAX), Batch::new(Bytes(50_000)));
+        for slot in 0..4 {
+            batch.write_at(&log, &[7; 40_000], Bytes(slot * 50_000)).unwrap();
+        }
+        batch.write_at(&log, &[7; 300_000], Bytes(200_000)).unwrap();
+        batch.flush(&log).unwrap();
+        let lengths: Vec<_> = log.take().iter().map(|(at, bytes)| (*at, bytes.len())).collect();
+        assert_eq!(lengths, [(0, 90_000), (100_000, 90_000), (200_000, 300_000)]);
+    }
+}
