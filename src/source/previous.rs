@@ -59,6 +59,10 @@ impl Previous {
         text: &[u8],
         mut changed: impl FnMut(usize, &[u8], &[u8]) -> Option<usize>,
     ) -> bool {
+        // Or an empty text would be the same as the one that there was no room to remember.
+        if self.ends.is_empty() {
+            return false;
+        }
         // Where line `line` begins in the new text and in the last one.
         let (mut new, mut old, mut line) = (0, 0, 0);
         let mut first_change = None;
@@ -215,6 +219,7 @@ mod tests {
         assert!(!update(&mut previous, "a 1\nb 30\n").0);
         assert_eq!(of("a 1\nb 20\n", 8).text(), b"");
         assert_eq!(update(&mut of("", 8), "a 1\n"), (false, vec![]));
+        assert_eq!(update(&mut of("a 1\nb 20\n", 8), ""), (false, vec![]), "nothing is no text");
     }
 
     proptest! {
