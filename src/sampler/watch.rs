@@ -3,13 +3,14 @@
 //! a look at a name may wait for a disk. What is to be done about it is for others.
 
 use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
-use crate::ring::{self, Segment};
+use crate::ring::{self, HEADER_BYTES, Segment};
 use crate::sync::{AtomicU64 as Word, Ordering};
 use crate::units::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -18,6 +19,10 @@ use std::time::Duration;
 
 /// How long the end of a run waits for the last look.
 const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Words of a description that one look compares: what is read here was not in any cache, and costs
+/// the host. A description of 30 kB is through after eight looks.
+const PART_WORDS: usize = 512;
 
 /// As [`damage`] says it.
 pub const CUT_OFF: &str = "was cut off by somebody else";
@@ -49,14 +54,33 @@ struct Watched {
     number: u64,
     segment: Arc<Segment>,
     head: Vec<u64>,
+    /// Where in the head the next look compares a part.
+    next_part: usize,
     file: File,
     path: PathBuf,
 }
 
 impl Watched {
-    fn damage(&self) -> Option<&'static str> {
-        let now = self.segment.head().iter().map(|word: &Word| word.load(Ordering::Relaxed));
-        let is_overwritten = !now.eq(self.head.iter().copied());
+    /// A look at the header and at one part of the description.
+    fn damage(&mut self) -> Option<&'static str> {
+        let parts =
+            [0..HEADER_BYTES.words().0 as usize, self.next_part..self.next_part + PART_WORDS];
+        self.next_part = if parts[1].end < self.head.len() { parts[1].end } else { 0 };
+        self.damage_in(&parts)
+    }
+
+    /// A look at all of it.
+    fn damage_anywhere(&self) -> Option<&'static str> {
+        self.damage_in(&[0..self.head.len()])
+    }
+
+    fn damage_in(&self, parts: &[Range<usize>]) -> Option<&'static str> {
+        let (head, now) = (&self.head, self.segment.head());
+        let is_overwritten = parts.iter().any(|part| {
+            let part = part.start.min(head.len())..part.end.min(head.len());
+            let now = now[part.clone()].iter().map(|word: &Word| word.load(Ordering::Relaxed));
+            !now.eq(head[part].iter().copied())
+        });
         damage(&self.file, &self.path, self.segment.header().layout.file_bytes())
             .or(is_overwritten.then_some(OVERWRITTEN))
     }
@@ -120,6 +144,7 @@ impl Watch {
             number: segment.header().segment,
             segment: segment.clone(),
             head: segment.head().iter().map(|word| word.load(Ordering::Relaxed)).collect(),
+            next_part: 0,
             file: file.try_clone()?,
             path: path.to_owned(),
         };
@@ -161,13 +186,14 @@ fn run(inbox: &Receiver<Message>, findings: &Findings, interval: Duration) {
                 numbers.retain(|number| number + 1 > said);
                 let last = watched.iter().filter(|watched| numbers.contains(&watched.number));
                 let sentences =
-                    last.filter_map(|watched| Some(watched.sentence(watched.damage()?)));
+                    last.filter_map(|watched| Some(watched.sentence(watched.damage_anywhere()?)));
                 let _ = reply.send(sentences.collect());
                 return;
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                let Some(newest) = watched.last().filter(|newest| newest.number + 1 > said) else {
+                let Some(newest) = watched.last_mut().filter(|newest| newest.number + 1 > said)
+                else {
                     continue;
                 };
                 let Some(what) = newest.damage() else { continue };
