@@ -1,6 +1,6 @@
 //! `ringstat hosts`: whether hosts can be recorded, as a table; and removing what was left there.
 
-use super::args::HostsArgs;
+use super::host_args::HostsArgs;
 use super::term::{self, Progress, Volume, count};
 use super::{FAILED, USAGE};
 use ringstat::checking::{CheckOptions, Found, HostReport, Leftovers, Reached, check};

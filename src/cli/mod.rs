@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod child;
 mod decode;
+mod host_args;
 mod hosts;
 mod info;
 mod record;

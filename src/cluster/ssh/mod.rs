@@ -12,6 +12,7 @@ pub mod config;
 #[cfg_attr(not(feature = "ssh"), allow(dead_code))]
 pub mod error;
 #[cfg(feature = "known-hosts")]
+#[cfg_attr(not(feature = "ssh"), allow(dead_code))]
 pub mod known_hosts;
 #[cfg(feature = "known-hosts")]
 mod pattern;
