@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")"
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- proc_text ring_bytes metadata_merge manifest timeseries_json
+[ $# -gt 0 ] || set -- proc_text ring_bytes metadata_merge manifest timeseries_json hosts known_hosts agent_says launcher_says
 
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
 

@@ -38,6 +38,8 @@
 // A test may panic. (`allow-unwrap-in-tests` does not see through `cfg(all(test, not(loom)))`.)
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod agent;
+mod cluster;
 mod decode;
 mod description;
 mod fault;
@@ -53,6 +55,9 @@ pub mod source;
 mod sync;
 mod units;
 
+pub use cluster::hosts;
+pub use cluster::hosts::HostsError;
+pub use cluster::ways::HostOptions;
 pub use decode::metadata;
 pub use decode::{
     ClockStep, ClusterDecoder, ClusterRun, Collection, CollectionMethod, Cost, Counter,
@@ -65,21 +70,56 @@ pub use description::{Description, RunFacts, SamplerFacts, SystemFacts};
 pub use fault::{Fault, MAX_NAME_BYTES, Reason};
 pub use record::{Block, Full};
 pub use run::{
-    BuildError, DirError, Ended, FinalFiles, FinishError, FoundRun, LocateError, Located, MANIFEST,
-    Manifest, Recorder, RecorderBuilder, RecorderError, Recording, RunInfo, RunState, Store,
-    default_mirror_base, default_ring_base, write_decoded,
+    BuildError, ClusterManifest, DirError, Ended, FinalFiles, FinishError, FoundRun, LocateError,
+    Located, MANIFEST, Manifest, Recorder, RecorderBuilder, RecorderError, Recording, RunInfo,
+    RunState, Store, default_mirror_base, default_ring_base, write_decoded,
 };
 pub use sampler::thread::{CpuChoice, InForce, Policy, ThreadSettings};
 pub use sampler::{Probe, SamplerError, SegmentError};
 pub use schema::{Field, Kind, Schema, Shape, SourceSchema};
 pub use units::{Bytes, Seq, Slot, Tick, Words};
 
+/// What the program's agent does, which the program starts on other hosts. Not part of the interface.
+#[doc(hidden)]
+pub mod agents {
+    pub use crate::agent::{record, serve};
+    pub use crate::cluster::deploy::self_check;
+}
+
 /// What the fuzz targets and their seeds need beyond what programs do: [`source::Source::parse`]
 /// writes to the block of a record, and only a view of the record says whether it fits its schema.
 /// Not part of the interface.
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::cluster::protocol::{
+        Chunk, FileEntry, Frames, MAX_FRAME_BYTES, Marker, Message, ProtocolError, Reply, Request,
+        put_chunk, put_control,
+    };
+    pub use crate::cluster::scripted::collect_from;
     pub use crate::record::{
         BlockView, COMMON_WORDS, Common, RecordView, RecordWriter, RowHead, least_words,
     };
+}
+
+/// Whether hosts can be recorded, for the program. Not part of the interface.
+#[doc(hidden)]
+pub mod checking {
+    pub use crate::cluster::check::{CheckOptions, Found, HostReport, Reached, check};
+    pub use crate::cluster::deploy::{
+        Binary, DeployError, DeployFailure, Deployed, Program, RemotePath, Step, deploy,
+    };
+    pub use crate::cluster::leftovers::Leftovers;
+    pub use crate::cluster::shell::ScriptError;
+    pub use crate::cluster::ssh::SshOptions;
+}
+
+/// Ways to hosts, for their tests. Not part of the interface.
+#[doc(hidden)]
+pub mod reaching {
+    pub use crate::cluster::hosts::HostSpec;
+    pub use crate::cluster::ssh::error::{ConnectError, Step};
+    #[cfg(feature = "known-hosts")]
+    pub use crate::cluster::ssh::known_hosts::{Entries, Verdict, lookup_name};
+    pub use crate::cluster::ssh::{SshOptions, connect};
+    pub use crate::cluster::transport::{Channel, End, Link};
 }

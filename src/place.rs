@@ -2,12 +2,12 @@
 //! that no symbolic link is followed, neither in the place of the directory nor of the file. What
 //! holds in a directory that others can write to holds in the others too.
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// A directory, whatever becomes of its name.
@@ -44,6 +44,13 @@ impl Place {
         &self.0
     }
 
+    /// A path to `name` in it that is short, and leads there whatever becomes of the directory's name.
+    /// For sockets, whose paths have 107 bytes at most (unix(7)).
+    pub fn short_path(&self, name: &str) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
+    }
+
     /// Makes a file that is not there yet, readable by its owner only.
     ///
     /// # Errors
@@ -54,12 +61,41 @@ impl Place {
         Ok(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
+    /// Opens a plain file that is there, to be read and written.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn append(&self, name: &str) -> io::Result<File> {
+        self.open_plain(name, OFlags::RDWR | OFlags::NOFOLLOW)
+    }
+
+    /// Gives a file another name in it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(renameat(&self.0, from, &self.0, to)?)
+    }
+
+    /// Makes a directory for its owner only, if it is not there yet, and opens it.
+    ///
+    /// # Errors
+    /// The kernel's; `NotADirectory` for anything else of that name.
+    pub fn dir_in(&self, name: &str) -> io::Result<Place> {
+        match mkdirat(&self.0, name, Mode::RWXU) {
+            Err(Errno::EXIST) => {}
+            made => made?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Place(openat(&self.0, name, flags, Mode::empty())?.into()))
+    }
+
     /// Opens a plain file; does not wait for the other end of anything else.
     ///
     /// # Errors
     /// The kernel's; `InvalidInput` for what is not a plain file.
     pub fn read(&self, name: &str) -> io::Result<File> {
-        self.open_plain(name, OFlags::NOFOLLOW)
+        self.open_plain(name, OFlags::RDONLY | OFlags::NOFOLLOW)
     }
 
     /// As [`read`](Self::read), also behind a symbolic link: for a directory in which nobody else can
@@ -68,11 +104,11 @@ impl Place {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_behind(&self, name: &str) -> io::Result<File> {
-        self.open_plain(name, OFlags::empty())
+        self.open_plain(name, OFlags::RDONLY)
     }
 
-    fn open_plain(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    fn open_plain(&self, name: &str, access: OFlags) -> io::Result<File> {
+        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
         if file.metadata()?.is_file() {
             return Ok(file);

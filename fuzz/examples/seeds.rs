@@ -1,6 +1,7 @@
 //! Writes the seed corpus, `seeds/`: `cargo run --example seeds` in `fuzz/`. The files are
 //! committed; this is where they come from.
 
+use ringstat::fuzzing::{FileEntry, Reply, Request, put_chunk, put_control};
 use ringstat::ring::Ring;
 use ringstat::{Decoder, JSON, JSON_COMPACT};
 use ringstat_fuzz::rings::{TEXTS, ring};
@@ -50,7 +51,23 @@ fn main() -> std::io::Result<()> {
     ] {
         write("metadata_merge", name, text.as_bytes())?;
     }
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+    for (name, hosts) in [
+        ("plain", "node1,10.0.0.1"),
+        ("port", "[node1]:2222"),
+        // `printf node1 | openssl dgst -sha1 -mac HMAC` with a salt of 20 times `a`.
+        ("hashed", "|1|YWFhYWFhYWFhYWFhYWFhYWFhYWE=|D02Z9xtM3dx4RWNPBlSZQNITvpM="),
+        ("pattern", "*.x,!a?,node*"),
+        ("revoked", "@revoked *"),
+        ("authority", "@cert-authority node1"),
+        ("garbage", "@x node1"),
+    ] {
+        write("known_hosts", name, format!("node1\0# x\r\n{hosts} {key} c\n").as_bytes())?;
+    }
     manifests().iter().try_for_each(|(name, text)| write("manifest", name, text.as_bytes()))?;
+    for (name, bytes) in conversations() {
+        write(if name.starts_with("asks") { "launcher_says" } else { "agent_says" }, name, &bytes)?;
+    }
     for (name, ring, format) in [
         ("all", ring(&TEXTS, 6), &JSON),
         ("compact", ring(&TEXTS, 1), &JSON_COMPACT),
@@ -62,8 +79,19 @@ fn main() -> std::io::Result<()> {
         decoder.write(format, &mut json, &mut |_, _| {}).expect("memory can be written");
         write("timeseries_json", name, &json)?;
     }
-    write("timeseries_json", "metadata", METADATA.as_bytes())
+    write("timeseries_json", "metadata", METADATA.as_bytes())?;
+    HOSTS.iter().try_for_each(|(name, text)| write("hosts", name, text.as_bytes()))
 }
+
+/// Lists and hostfiles as people write them.
+const HOSTS: [(&str, &str); 6] = [
+    ("list", "a,b:4,user@c,[fe80::1%eth0]:2,node[001-016,020]"),
+    ("ports", "ssh://a:2222,ssh://u@[::1]:22,ssh://n[1-2]:1"),
+    ("nested", "r[1-2]n[01-03,a[x,y[8-9]]].example,10.0.[0-1].[1-2]"),
+    ("file", "# all\r\nhost slots=4\nhost:4 # c\n\n  u@b max_slots = 8\n::1\nc user=u port=2\n"),
+    ("wrong", "n[5-3],-oProxyCommand=x,a;b,10.0.0.010,a:4:5"),
+    ("many", "n[1-256][1-256]"),
+];
 
 const METADATA: &str = r#"{"benchmark_type":"training","command":"run",
 "run_datetime":"20260102_030405","result_dir":"/results","system_info":{"hostname":"h","kernel":"6","architecture":"x",
@@ -104,5 +132,37 @@ fn manifests() -> Vec<(&'static str, String)> {
         ("up", with(RUN, "../../results/../..", r#","ring_dir":"..""#)),
         ("late", with(RUN, "/r", "").replace("20260102_030405", "99991231_235959")),
         ("long-year", with(RUN, "/r", "").replace("20260102_030405", "+262142 12 31_23 59 59")),
+    ]
+}
+
+/// What agents and launchers say, frame by frame.
+fn conversations() -> Vec<(&'static str, Vec<u8>)> {
+    let hello = r#"{"hello":{"version":1,"ringstat":"0.1.0","hostname":"h","machine":{"machine_id":"00000000-0000-0000-0000-000000000000","boot_id":"00000000-0000-0000-0000-000000000001","network":7},"clock_synchronised":true}}"#;
+    let hello: Reply = serde_json::from_str(hello).expect("a reply");
+    let files = |bytes| Reply::Files(vec![FileEntry { segment: 3, is_mirror: true, bytes }]);
+    let frames = |replies: &[&Reply]| {
+        let mut bytes = Vec::new();
+        replies.iter().for_each(|reply| put_control(reply, &mut bytes).expect("a frame"));
+        bytes
+    };
+    let mut whole = frames(&[&hello, &files(64)]);
+    put_chunk(0, 0, &[7; 64], &mut whole).expect("a chunk");
+    let mut asks = Vec::new();
+    let requests = [
+        Request::Ping { id: 1, beat: true },
+        Request::Go { start_monotonic_ns: 9 },
+        Request::Stop,
+        Request::List,
+        Request::Fetch { file: 0, from: 1 << 18 },
+        Request::Discard,
+        Request::Bye,
+    ];
+    requests.iter().for_each(|request| put_control(request, &mut asks).expect("a frame"));
+    vec![
+        ("nothing", frames(&[&hello, &Reply::Files(Vec::new())])),
+        ("large", frames(&[&hello, &files(u64::MAX)])),
+        ("failed", frames(&[&hello, &Reply::Failed { what: "no".to_owned() }])),
+        ("ring", [whole, frames(&[&Reply::End { file: 0, check: 1 }])].concat()),
+        ("asks", asks),
     ]
 }

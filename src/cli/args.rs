@@ -1,6 +1,7 @@
 //! The command line: what may be said and how it is understood. Values are parsed here and
 //! checked by the library; nothing is touched.
 
+use super::host_args::{AgentArgs, HostArgs, HostsArgs};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ringstat::measure::Metric;
@@ -35,6 +36,14 @@ pub enum Command {
     Recover(RecoverArgs),
     /// Measure what recording costs on this host; with COMMAND, whether it disturbs that
     Bench(BenchArgs),
+    /// Check whether hosts can be recorded, as a table; remove what was left on them
+    Hosts(HostsArgs),
+    /// What ringstat starts on other hosts; not for people
+    #[command(hide = true)]
+    Agent(AgentArgs),
+    /// Says version and hash, for who has brought it here; not for people
+    #[command(hide = true)]
+    SelfCheck,
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +141,8 @@ pub struct Options {
     /// Leave ring and copy where they are when the files are written
     #[arg(long)]
     pub keep_ring: bool,
+    #[command(flatten)]
+    pub hosts: HostArgs,
     /// Say more: where the ring is, how the sampler runs
     #[arg(short, long, action = ArgAction::SetTrue, conflicts_with = "quiet")]
     pub verbose: bool,
@@ -314,8 +325,12 @@ impl ThreadArgs {
 }
 
 impl Options {
-    /// A recorder as these options say.
-    pub fn builder(&self) -> RecorderBuilder {
+    /// A recorder as these options say, that records for `duration` if that is known.
+    pub fn builder(&self, duration: Option<Duration>) -> RecorderBuilder {
+        /// From the end of a recording to the stop of all its hosts, at most.
+        const SLACK: Duration = Duration::from_secs(60);
+        let mut options = self.hosts.options();
+        options.max_duration = duration.map(|duration| duration.saturating_add(SLACK));
         let mut builder = Recorder::builder()
             .interval(self.interval)
             .results_dir(&self.results_dir)
@@ -324,7 +339,12 @@ impl Options {
             .thread(self.thread.settings())
             .procfs(&self.procfs)
             .keep_ring(self.keep_ring)
-            .lock_process(true);
+            .lock_process(true)
+            .hosts(&self.hosts.ways.hosts)
+            .host_options(options);
+        if let Some(file) = &self.hosts.ways.hostfile {
+            builder = builder.hostfile(file);
+        }
         if let Some(max_samples) = self.max_samples {
             builder = builder.max_samples(max_samples);
         }
@@ -351,7 +371,7 @@ impl Options {
 }
 
 /// Seconds, or a number with a unit.
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 6] =
         [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
     let wrong = || "give seconds (0.5) or a number with a unit: 250ms, 30s, 1m, 2h".to_owned();

@@ -4,6 +4,8 @@ mod args;
 mod bench;
 mod child;
 mod decode;
+mod host_args;
+mod hosts;
 mod info;
 mod record;
 mod recover;
@@ -33,6 +35,19 @@ pub fn main() -> ExitCode {
         Command::Info(args) => info::main(&args),
         Command::Recover(args) => recover::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Hosts(args) => hosts::main(&args),
+        Command::SelfCheck => match ringstat::agents::self_check() {
+            Ok(line) => {
+                println!("{line}");
+                0
+            }
+            Err(error) => {
+                term::error(error);
+                FAILED
+            }
+        },
+        Command::Agent(args) if args.recorder => ringstat::agents::record(),
+        Command::Agent(args) => ringstat::agents::serve(&args.nonce),
     };
     ExitCode::from(status)
 }

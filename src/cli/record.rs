@@ -15,7 +15,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 pub fn main(args: &RecordArgs) -> u8 {
     let volume = Volume::of(args.options.verbose, args.options.quiet);
-    let mut recorder = match args.options.builder().build() {
+    let mut recorder = match args.options.builder(args.duration).build() {
         Ok(recorder) => recorder,
         Err(error) => {
             term::error(error);

@@ -38,6 +38,18 @@ pub fn main(args: &RecoverArgs) -> u8 {
                     term::warn(format_args!("run {} is left alone: {dir} {why}", run.run_id));
                     continue;
                 }
+                let launcher =
+                    run.manifest.as_ref().and_then(|manifest| manifest.launcher.as_ref());
+                if args.runs.is_empty()
+                    && let Some(launcher) = launcher
+                {
+                    Volume::Normal.say(format_args!(
+                        "run {} is fetched by `ringstat recover` on {launcher}; name it to write its \
+                         files here",
+                        run.run_id
+                    ));
+                    continue;
+                }
                 owing += 1;
                 status = status.max(recover(args, run));
             }

@@ -17,7 +17,7 @@ const ANSWER: Duration = Duration::from_secs(3);
 
 pub fn main(args: &RunArgs) -> u8 {
     let volume = Volume::of(args.options.verbose, args.options.quiet);
-    let mut builder = args.options.builder().command(&args.command);
+    let mut builder = args.options.builder(None).command(&args.command);
     if args.options.benchmark_type.is_none() {
         builder = builder.benchmark_type(&type_of(&args.command));
     }
@@ -96,6 +96,13 @@ pub fn announce(info: &RunInfo, volume: Volume) -> Vec<String> {
 /// Writes the files of a recording and says where they are, and what went wrong that was not
 /// `said` before; the exit status of doing so.
 pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
+    let hosts = recording.remote_hosts();
+    if hosts > 0 {
+        let mut progress = Progress::new("fetching", volume);
+        recording.collect(&mut |done, bytes| {
+            progress.line(format!("fetched from {done} of {hosts} hosts, {} MB", bytes >> 20));
+        });
+    }
     let before = recording.warnings();
     before.iter().filter(|warning| !said.contains(warning)).for_each(term::warn);
     let mut progress = Progress::new("writing samples", volume);

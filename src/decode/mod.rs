@@ -92,6 +92,11 @@ impl Decoder {
     }
 
     /// The same as a run of one host.
+    pub fn into_cluster(self) -> ClusterDecoder {
+        self.all
+    }
+
+    /// The same as a run of one host.
     pub fn as_cluster(&self) -> &ClusterDecoder {
         &self.all
     }

@@ -4,6 +4,9 @@
 use super::manifest::is_benchmark_type;
 use super::patience::{PATIENCE, within};
 use super::recorder::Recorder;
+use crate::cluster::deploy::RemotePath;
+use crate::cluster::hosts::{HostList, HostSpec, HostsError};
+use crate::cluster::ways::HostOptions;
 use crate::decode::Format;
 use crate::ring::{MAX_INTERVAL_NS, MIN_INTERVAL_NS};
 use crate::sampler::thread::{CpuChoice, Policy, ThreadSettings, can_pin};
@@ -12,6 +15,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Interval unless told otherwise.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
@@ -90,6 +94,17 @@ pub enum BuildError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A host that cannot be one.
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
+    /// A program on other hosts that a shell there would not take as it stands.
+    #[error("{found:?}: {why}; choose another with --remote-binary")]
+    RemoteBinary {
+        /// What was asked for.
+        found: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No `/proc`.
     #[error("{} is not a directory; give one like /proc with --procfs", path.display())]
     Procfs {
@@ -130,6 +145,33 @@ pub struct RecorderBuilder {
     pub(super) thread: ThreadSettings,
     pub(super) keep_ring: bool,
     pub(super) lock_process: bool,
+    /// Chosen by somebody else.
+    pub(super) run_id: Option<Uuid>,
+    /// The host that writes the files, if that is another one.
+    pub(super) launcher: Option<String>,
+    /// The hosts to record, as they were named; this one alone if there are none.
+    pub(super) host_names: HostNames,
+    pub(super) host_options: HostOptions,
+}
+
+/// What was named.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct HostNames {
+    lists: Vec<String>,
+    file: Option<PathBuf>,
+}
+
+impl HostNames {
+    fn specs(&self) -> Result<Vec<HostSpec>, HostsError> {
+        let mut list = HostList::new();
+        for text in &self.lists {
+            list.add(text, "--hosts")?;
+        }
+        if let Some(file) = &self.file {
+            list.add_file(file)?;
+        }
+        Ok(list.into_hosts())
+    }
 }
 
 impl Default for RecorderBuilder {
@@ -151,6 +193,10 @@ impl Default for RecorderBuilder {
             thread: DEFAULT_THREAD,
             keep_ring: false,
             lock_process: false,
+            run_id: None,
+            launcher: None,
+            host_names: HostNames::default(),
+            host_options: HostOptions::default(),
         }
     }
 }
@@ -263,6 +309,47 @@ impl RecorderBuilder {
         self
     }
 
+    /// Hosts to record, each a name or a list of them as `--hosts` takes it: `node1`, `node[2-4]:8`,
+    /// `user@node5`. Slot counts are left away, and so is what was named before. This host alone unless
+    /// set.
+    pub fn hosts<S: AsRef<str>>(mut self, hosts: &[S]) -> Self {
+        self.host_names.lists.extend(hosts.iter().map(|host| host.as_ref().to_owned()));
+        self
+    }
+
+    /// A file that names hosts to record, as MPI's programs take them.
+    pub fn hostfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.host_names.file = Some(file.into());
+        self
+    }
+
+    /// How several hosts are recorded.
+    pub fn host_options(mut self, options: HostOptions) -> Self {
+        self.host_options = options;
+        self
+    }
+
+    /// Whether there is to be a durable copy.
+    pub(super) fn has_mirror(&self) -> bool {
+        self.mirror != MirrorChoice::None
+    }
+
+    /// Where it goes, if that was chosen.
+    pub(super) fn mirror_base(&self) -> Option<&Path> {
+        match &self.mirror {
+            MirrorChoice::Below(dir) => Some(dir),
+            MirrorChoice::Default | MirrorChoice::None => None,
+        }
+    }
+
+    /// For a run of which another host, `launcher`, writes the files: under the id that it has chosen,
+    /// and without a results directory.
+    pub(crate) fn for_agent(mut self, run_id: Uuid, launcher: &str) -> Self {
+        self.run_id = Some(run_id);
+        self.launcher = Some(launcher.to_owned());
+        self
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -295,7 +382,12 @@ impl RecorderBuilder {
         if !self.procfs.is_dir() {
             return Err(BuildError::Procfs { path: self.procfs });
         }
-        self.results_dir = writable("results directory", "--results-dir", &self.results_dir)?;
+        if self.launcher.is_none() {
+            self.results_dir = writable("results directory", "--results-dir", &self.results_dir)?;
+        } else if let Some(home) = std::env::home_dir() {
+            // Where `recover` puts them if it is asked to, here.
+            self.results_dir = home;
+        }
         if let Some(dir) = &self.ring_base {
             self.ring_base = Some(writable("ring directory", "--ring-dir", dir)?);
         }
@@ -306,7 +398,17 @@ impl RecorderBuilder {
         if let Some(path) = &self.merge_metadata {
             self.merge_metadata = std::path::absolute(path).ok();
         }
-        Ok(Recorder::new(self, sources))
+        let hosts = self.host_names.specs()?;
+        if let Some(found) = &self.host_options.remote_binary
+            && let Err(why) = RemotePath::new(found)
+        {
+            return Err(BuildError::RemoteBinary { found: found.clone(), why });
+        }
+        for file in [&mut self.host_options.ssh_config, &mut self.host_options.ssh_known_hosts] {
+            // `recover` may be called elsewhere.
+            *file = file.take().map(|file| std::path::absolute(&file).unwrap_or(file));
+        }
+        Ok(Recorder::new(self, sources, hosts))
     }
 
     fn known_sources(&self) -> Result<Vec<&'static SourceDef>, BuildError> {

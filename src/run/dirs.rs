@@ -1,6 +1,7 @@
 //! The directories of runs: where they are by default, how one is made so that nobody else can
 //! put anything in its way, and the lock that tells a living run from a dead one. No contents.
 
+use super::cluster::HOSTS_DIR;
 use super::patience::{PATIENCE, within, within_or};
 use crate::place::Place;
 use rustix::process::geteuid;
@@ -16,6 +17,9 @@ use uuid::Uuid;
 
 /// How often a new directory is made that others remove.
 const MAX_ATTEMPTS: usize = 100;
+
+/// Begins the names of what an agent has in a run's directory: its socket, its log.
+pub(crate) const AGENT_PREFIX: &str = "agent.";
 
 /// Why there is no directory for a run.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +199,7 @@ impl RunDir {
 
 /// Whether a directory is one that this user has made: in a place that others can write to they may
 /// have put theirs, and what is in it is not to be acted on.
-pub(super) fn is_own(dir: &Path) -> bool {
+pub(crate) fn is_own(dir: &Path) -> bool {
     let is_own = |meta: fs::Metadata| meta.is_dir() && meta.uid() == geteuid().as_raw();
     fs::symlink_metadata(dir).is_ok_and(is_own)
 }
@@ -223,11 +227,17 @@ fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
         Ok(names) => names,
         Err(error) => return gone(Err(error)),
     };
-    let own =
-        |name: &str| name.ends_with(".ring") || (name.starts_with(manifest) && name != manifest);
+    let own = |name: &str| {
+        let is_manifest = name.starts_with(manifest) && name != manifest;
+        is_manifest || name.ends_with(".ring") || name.starts_with(AGENT_PREFIX)
+    };
     let mut result = Ok(());
     for name in names.iter().filter(|name| own(name)) {
         result = result.and(gone(place.remove(name)));
+    }
+    if names.iter().any(|name| name == HOSTS_DIR) {
+        // Neither a link in its place nor one in it is followed.
+        result = result.and(gone(fs::remove_dir_all(place.short_path(HOSTS_DIR))));
     }
     result = result.and(gone(place.remove(manifest)));
     match fs::remove_dir(dir) {

@@ -8,7 +8,7 @@
 use super::earlier::{contains, has_all_of};
 use super::manifest::{DATETIME, Manifest};
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
-use crate::decode::{DecodeError, Decoder, Format, Written};
+use crate::decode::{ClusterDecoder, DecodeError, Format, Written};
 use crate::place::sync_with_parents;
 use chrono::{Duration, NaiveDateTime};
 use std::fs::{self, File, Permissions};
@@ -62,6 +62,14 @@ pub enum FinishError {
         /// What is wrong with it.
         why: String,
     },
+    /// Other hosts have samples of the run, and nothing of them could be fetched.
+    #[error("{hosts} could not be fetched from: {why}; the files have all that there is without")]
+    Owed {
+        /// Which.
+        hosts: String,
+        /// Of the last of them.
+        why: String,
+    },
     /// The directory is full of files of this name.
     #[error("cannot name the results in {}: every name from {first} on is taken", dir.display())]
     NoName {
@@ -79,9 +87,11 @@ pub(super) struct Order<'a> {
     /// Whether these are the files that the run owes, and none but us writes them: the manifest is
     /// saved, as far as there is one, and what an earlier attempt has left is made use of.
     pub save: bool,
+    /// The files that an earlier attempt has left lack what is there now: they are written again.
+    pub renew: bool,
     /// The rings; none if nothing was recorded.
-    pub decoder: Option<&'a mut Decoder>,
-    /// Facts about the host if nothing was recorded.
+    pub decoder: Option<&'a ClusterDecoder>,
+    /// Facts about the host.
     pub system: SystemInfo,
     /// The recorder died, and this is `recover` or `decode`.
     pub recovered: bool,
@@ -103,12 +113,14 @@ impl Order<'_> {
         }
         let already = self.already_there(&dir);
         let timeseries = match (&already, self.decoder.is_some()) {
-            (Some(_), _) | (_, false) => None,
-            (None, true) => Some(self.write_timeseries(&dir)?),
+            (_, false) => None,
+            (Some(_), true) if !self.renew => None,
+            (_, true) => Some(self.write_timeseries(&dir)?),
         };
-        let mut files = match already {
-            Some(datetime) => self.complete(&dir, &datetime)?,
-            None => self.name_both(&dir, timeseries)?,
+        let mut files = match (already, timeseries) {
+            (Some(datetime), None) => self.complete(&dir, &datetime)?,
+            (Some(datetime), Some(timeseries)) => self.replace(&dir, &datetime, timeseries)?,
+            (None, timeseries) => self.name_both(&dir, timeseries)?,
         };
         files.written = self.decoder.map(|decoder| decoder.outline());
         sync_with_parents(&dir).map_err(failed(&dir))?;
@@ -127,6 +139,11 @@ impl Order<'_> {
         let taken =
             tried.take_while(|datetime| self.recovered && self.save && exists(&path(datetime)));
         let named = self.manifest.final_datetime.clone();
+        if self.renew {
+            // What it lacks is about to come in, so that its samples tell nothing.
+            let run_id = self.manifest.run_id.to_string();
+            return named.filter(|datetime| contains(&path(datetime), run_id.as_bytes()));
+        }
         named.into_iter().chain(taken).find(|datetime| has_all_of(&path(datetime), &outline))
     }
 
@@ -153,7 +170,7 @@ impl Order<'_> {
     fn write_timeseries(&mut self, dir: &Path) -> Result<TempPath, FinishError> {
         let mut file = self.temporary(dir)?;
         let format = self.format();
-        if let Some(decoder) = &mut self.decoder {
+        if let Some(decoder) = self.decoder {
             let written = decoder.write(format, file.as_file_mut(), self.progress);
             written.map_err(|error| match error {
                 DecodeError::Write(source) => failed(dir)(source),
@@ -229,6 +246,29 @@ impl Order<'_> {
         Ok(files)
     }
 
+    /// The files of an earlier attempt, under the same names, with what is known by now.
+    fn replace(
+        &mut self,
+        dir: &Path,
+        datetime: &str,
+        timeseries: TempPath,
+    ) -> Result<FinalFiles, FinishError> {
+        let path = dir.join(self.timeseries_name(datetime));
+        timeseries.persist(&path).map_err(|error| failed(&path)(error.error))?;
+        let mut files = FinalFiles { timeseries: Some(path), ..FinalFiles::default() };
+        let metadata = dir.join(self.metadata_name(datetime));
+        if contains(&metadata, self.manifest.run_id.to_string().as_bytes()) {
+            let reference = self.reference(datetime);
+            let temporary = self.metadata_file(dir, datetime, reference)?;
+            temporary.persist(&metadata).map_err(|error| failed(&metadata)(error.error))?;
+            files.metadata = Some(metadata);
+        } else {
+            // In the benchmark's own file the reference is put in the place of the one that is there.
+            self.write_metadata(dir, datetime, &mut files)?;
+        }
+        Ok(files)
+    }
+
     fn remember(&mut self, datetime: &str) {
         self.manifest.final_datetime = Some(datetime.to_owned());
         if self.save {
@@ -259,16 +299,26 @@ impl Order<'_> {
                 )),
             }
         }
-        let metadata = self.metadata(dir, datetime, reference);
         let path = dir.join(self.metadata_name(datetime));
-        let mut file = self.temporary(dir)?;
-        let text =
-            serde_json::to_vec_pretty(&metadata).map_err(|error| failed(&path)(error.into()))?;
-        file.write_all(&text).map_err(failed(&path))?;
-        file.as_file().sync_all().map_err(failed(&path))?;
+        let file = self.metadata_file(dir, datetime, reference)?;
         file.persist_noclobber(&path).map_err(|error| failed(&path)(error.error))?;
         files.metadata = Some(path);
         Ok(())
+    }
+
+    fn metadata_file(
+        &self,
+        dir: &Path,
+        datetime: &str,
+        reference: Option<TimeSeriesReference>,
+    ) -> Result<NamedTempFile, FinishError> {
+        let metadata = self.metadata(dir, datetime, reference);
+        let mut file = self.temporary(dir)?;
+        let text =
+            serde_json::to_vec_pretty(&metadata).map_err(|error| failed(dir)(error.into()))?;
+        file.write_all(&text).map_err(failed(dir))?;
+        file.as_file().sync_all().map_err(failed(dir))?;
+        Ok(file)
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -294,14 +344,6 @@ impl Order<'_> {
         timeseries_data: Option<TimeSeriesReference>,
     ) -> Metadata {
         let manifest = &*self.manifest;
-        let of_ring = self.decoder.as_ref().map(|decoder| decoder.description());
-        let system_info = match of_ring {
-            Some(description) => SystemInfo {
-                hostname: description.hostname.clone(),
-                facts: description.system.clone(),
-            },
-            None => self.system.clone(),
-        };
         let recorded_s =
             self.decoder.as_ref().map_or(0.0, |decoder| decoder.duration_ns() as f64 / 1e9);
         Metadata {
@@ -309,7 +351,7 @@ impl Order<'_> {
             command: manifest.mode.clone(),
             run_datetime: datetime.to_owned(),
             result_dir: dir.display().to_string(),
-            system_info,
+            system_info: self.system.clone(),
             timeseries_data,
             runtime: manifest.ended.map_or(recorded_s, |ended| ended.runtime_seconds),
             executed_command: (!manifest.command.is_empty())
@@ -403,6 +445,7 @@ mod tests {
         Order {
             manifest,
             save: false,
+            renew: false,
             decoder: None,
             system: SystemInfo::default(),
             recovered: false,

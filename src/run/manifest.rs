@@ -1,6 +1,7 @@
 //! What a run owes, in a file beside its rings: enough for `recover` to write the final files when
 //! the recorder cannot. Its text and how it is kept; what is done with it is for others.
 
+use super::cluster::ClusterManifest;
 use super::patience::{PATIENCE, within};
 use crate::place::Place;
 use chrono::NaiveDateTime;
@@ -71,6 +72,12 @@ pub struct Manifest {
     /// Date and time in the names of the final files, from just before they get them.
     #[serde(default)]
     pub final_datetime: Option<String>,
+    /// The host that fetches the rings and writes the files, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<String>,
+    /// The hosts, if they were named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Box<ClusterManifest>>,
     /// The final files are there: the rings are only kept because the user asked for it.
     #[serde(default)]
     pub done: bool,
@@ -173,6 +180,8 @@ pub(super) mod tests {
             mirror_dir: None,
             ended: None,
             final_datetime: None,
+            launcher: None,
+            cluster: None,
             done: false,
             warnings: vec![],
         }

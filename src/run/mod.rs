@@ -2,6 +2,7 @@
 //! nobody finished. What is recorded and how is the sampler's, what is read the decoder's.
 
 mod builder;
+mod cluster;
 mod dirs;
 mod earlier;
 mod finish;
@@ -17,10 +18,13 @@ mod trust;
 #[cfg(all(test, not(loom)))]
 pub(crate) use builder::DEFAULT_SYNC_INTERVAL;
 pub use builder::{BuildError, RecorderBuilder};
+pub use cluster::ClusterManifest;
 pub use dirs::{DirError, default_mirror_base, default_ring_base};
+pub(crate) use dirs::{RunDir, Taken, is_own};
 pub use finish::{FinalFiles, FinishError};
 pub use manifest::{Ended, MANIFEST, Manifest};
 pub use recorder::{Recorder, RecorderError, RunInfo};
 pub use recording::Recording;
 pub use recover::{FoundRun, RunState, write_decoded};
 pub use store::{LocateError, Located, Store};
+pub(crate) use system::hostname;

@@ -2,16 +2,19 @@
 //! manifest and sets the sampler going.
 
 use super::builder::{MirrorChoice, RecorderBuilder, ns};
+use super::cluster::{self, Cluster, ClusterManifest};
 use super::dirs::{DirError, RunDir, default_mirror_base, default_ring_base};
 use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{DATETIME, Ended, Manifest};
 use super::recording::Recording;
 use super::system;
+use crate::cluster::hosts::HostSpec;
 use crate::decode::metadata::SystemInfo;
 use crate::description::{Description, RunFacts, SamplerFacts};
 use crate::sampler::thread::InForce;
 use crate::sampler::{
-    MirrorSettings, Sampler, SamplerError, SamplerSettings, SegmentError, SegmentPlan, Started,
+    MirrorSettings, PreparedSampler, Sampler, SamplerError, SamplerSettings, SegmentError,
+    SegmentPlan, Started,
 };
 use crate::schema::Schema;
 use crate::source::SourceDef;
@@ -60,7 +63,7 @@ pub struct RunInfo {
     pub ring_dir: Option<PathBuf>,
     /// Its directory for the mirror, if there is one.
     pub mirror_dir: Option<PathBuf>,
-    /// How the sampler's thread is run.
+    /// How the sampler's thread is run; of a run that this host is no part of, as it was asked for.
     pub thread: InForce,
     /// When it began.
     pub started: SystemTime,
@@ -68,24 +71,42 @@ pub struct RunInfo {
     pub notes: Vec<String>,
 }
 
-/// Records this host.
+/// Records this host, or those that were named.
 ///
 /// Dropped while it records, it stops cleanly and leaves its rings for
 /// [`Store::runs`](crate::Store::runs) to find.
 pub struct Recorder {
     settings: RecorderBuilder,
     sources: Vec<&'static SourceDef>,
+    /// Those that were named; this one alone if there are none.
+    hosts: Vec<HostSpec>,
     state: State,
 }
 
 enum State {
     New,
+    Prepared(Box<Prepared>),
     Running(Box<Running>),
     Stopped(Recording),
 }
 
+/// All is ready for the first sample.
+struct Prepared {
+    sampler: PreparedSampler,
+    begin: Begin,
+}
+
+/// What a run has before it has a sampler.
+struct Begin {
+    manifest: Manifest,
+    dirs: Vec<RunDir>,
+    notes: Vec<String>,
+}
+
 struct Running {
-    sampler: Sampler,
+    /// Of this host, if it is to be recorded.
+    sampler: Option<Sampler>,
+    cluster: Option<Cluster>,
     manifest: Manifest,
     dirs: Vec<RunDir>,
     info: RunInfo,
@@ -98,8 +119,12 @@ impl Recorder {
         RecorderBuilder::default()
     }
 
-    pub(super) fn new(settings: RecorderBuilder, sources: Vec<&'static SourceDef>) -> Self {
-        Recorder { settings, sources, state: State::New }
+    pub(super) fn new(
+        settings: RecorderBuilder,
+        sources: Vec<&'static SourceDef>,
+        hosts: Vec<HostSpec>,
+    ) -> Self {
+        Recorder { settings, sources, hosts, state: State::New }
     }
 
     /// Starts recording; returns when the first sample has been taken.
@@ -107,12 +132,121 @@ impl Recorder {
     /// # Errors
     /// [`RecorderError`]: then nothing is left of the attempt.
     pub fn start(&mut self) -> Result<&RunInfo, RecorderError> {
-        match self.state {
-            State::New => {}
-            State::Running(_) => return Err(RecorderError::AlreadyStarted),
-            State::Stopped(_) => return Err(RecorderError::AlreadyStopped),
+        self.is_new()?;
+        if !self.hosts.is_empty() {
+            return self.start_all();
         }
-        let running = Running::start(&self.settings, &self.sources)?;
+        let begin = Begin::new(&self.settings);
+        let settings = begin.sampler_settings(&self.settings, &self.sources);
+        let started = Sampler::start(settings).inspect_err(|_| begin.give_up())?;
+        self.running(begin, Some(started), None)
+    }
+
+    /// All hosts that were named, at one instant. What cannot be had of one of them is its own failure,
+    /// this one included.
+    fn start_all(&mut self) -> Result<&RunInfo, RecorderError> {
+        let is_here = cluster::here(&self.hosts);
+        let mut begin = Begin::new(&self.settings);
+        let dir = begin.hosts_dir();
+        let dir = dir.as_deref();
+        let others = cluster::set_up(&self.settings, &self.hosts, &is_here, &begin.manifest, dir);
+        // Before anybody records: a launcher that is killed from here on finds its hosts again.
+        begin.set_cluster(others.manifest.clone());
+        let own = if is_here.contains(&true) {
+            let settings = begin.sampler_settings(&self.settings, &self.sources);
+            Some(Sampler::prepare(settings))
+        } else {
+            None
+        };
+        let (others, mut manifest, start_ns) = others.go();
+        let started = own.map(|own| own.and_then(|sampler| sampler.go(start_ns))).transpose();
+        let started = started.or_else(|error| {
+            cluster::fail_here(&mut manifest, &error.to_string());
+            begin.notes.push(format!("this host is not recorded: {error}"));
+            Ok::<_, RecorderError>(None)
+        })?;
+        begin.notes.extend(cluster::notes(&manifest));
+        begin.set_cluster(manifest);
+        // Whoever waits for this has something to be observed.
+        others.wait_for_start();
+        self.running(begin, started, Some(others))
+    }
+
+    /// Gets everything ready that takes time, for a start at an agreed instant.
+    ///
+    /// # Errors
+    /// [`RecorderError`]: then nothing is left of the attempt.
+    pub(crate) fn prepare(&mut self) -> Result<(), RecorderError> {
+        self.is_new()?;
+        let begin = Begin::new(&self.settings);
+        let settings = begin.sampler_settings(&self.settings, &self.sources);
+        let sampler = Sampler::prepare(settings).inspect_err(|_| begin.give_up())?;
+        self.state = State::Prepared(Box::new(Prepared { sampler, begin }));
+        Ok(())
+    }
+
+    /// Starts what is [prepared](Self::prepare), with tick 0 at `start_ns` of `CLOCK_MONOTONIC`;
+    /// returns when its sample has been taken.
+    ///
+    /// # Errors
+    /// [`RecorderError`]: then nothing is left of the attempt.
+    pub(crate) fn go(&mut self, start_ns: u64) -> Result<&RunInfo, RecorderError> {
+        let prepared = match std::mem::replace(&mut self.state, State::New) {
+            State::Prepared(prepared) => prepared,
+            other => {
+                self.state = other;
+                return Err(RecorderError::NotStarted);
+            }
+        };
+        let Prepared { sampler, begin } = *prepared;
+        let started = sampler.go(start_ns).inspect_err(|_| begin.give_up())?;
+        self.running(begin, Some(started), None)
+    }
+
+    /// The run's directories, once they are made.
+    pub(crate) fn dirs(&self) -> Vec<PathBuf> {
+        let dirs = match &self.state {
+            State::Prepared(prepared) => &prepared.begin.dirs,
+            State::Running(running) => &running.dirs,
+            State::New | State::Stopped(_) => return Vec::new(),
+        };
+        dirs.iter().map(|dir| dir.path().to_owned()).collect()
+    }
+
+    fn is_new(&self) -> Result<(), RecorderError> {
+        match self.state {
+            State::New => Ok(()),
+            State::Prepared(_) | State::Running(_) => Err(RecorderError::AlreadyStarted),
+            State::Stopped(_) => Err(RecorderError::AlreadyStopped),
+        }
+    }
+
+    fn running(
+        &mut self,
+        begin: Begin,
+        started: Option<(Sampler, Started)>,
+        cluster: Option<Cluster>,
+    ) -> Result<&RunInfo, RecorderError> {
+        let Begin { manifest, dirs, mut notes } = begin;
+        let (sampler, thread, wall_ns) = match started {
+            Some((sampler, Started { wall_ns, thread, notes: more, .. })) => {
+                notes.extend(more);
+                (Some(sampler), thread, wall_ns)
+            }
+            None => {
+                let start_wall_ns = manifest.cluster.as_ref().map(|cluster| cluster.start_wall_ns);
+                (None, as_asked(&self.settings), start_wall_ns.unwrap_or_default())
+            }
+        };
+        let info = RunInfo {
+            run_id: manifest.run_id,
+            ring_dir: manifest.ring_dir.clone(),
+            mirror_dir: manifest.mirror_dir.clone(),
+            thread,
+            started: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall_ns),
+            notes,
+        };
+        let running = Running { sampler, cluster, manifest, dirs, info, since: Instant::now() };
         self.state = State::Running(Box::new(running));
         self.info().ok_or(RecorderError::NotStarted)
     }
@@ -124,6 +258,10 @@ impl Recorder {
     pub fn stop(&mut self) -> Result<Recording, RecorderError> {
         match std::mem::replace(&mut self.state, State::New) {
             State::New => Err(RecorderError::NotStarted),
+            State::Prepared(prepared) => {
+                prepared.give_up();
+                Err(RecorderError::NotStarted)
+            }
             State::Running(running) => {
                 let recording = running.stop(&self.settings);
                 self.state = State::Stopped(recording.clone());
@@ -152,6 +290,7 @@ impl Recorder {
         let order = Order {
             manifest: &mut manifest,
             save: false,
+            renew: false,
             decoder: None,
             system: SystemInfo { hostname: system::hostname(), facts: system::facts() },
             recovered: false,
@@ -162,13 +301,15 @@ impl Recorder {
 
     /// Whether samples are being taken.
     pub fn is_running(&self) -> bool {
-        matches!(&self.state, State::Running(running) if running.sampler.is_running())
+        let State::Running(running) = &self.state else { return false };
+        let others = running.cluster.as_ref().is_some_and(Cluster::is_running);
+        others || running.sampler.as_ref().is_some_and(Sampler::is_running)
     }
 
-    /// Samples taken and ticks missed so far; zeros before the start.
+    /// Samples taken and ticks missed so far, of this host; zeros before the start.
     pub fn progress(&self) -> (u64, u64) {
         match &self.state {
-            State::Running(running) => running.sampler.progress(),
+            State::Running(running) => running.sampler.as_ref().map_or((0, 0), Sampler::progress),
             _ => (0, 0),
         }
     }
@@ -189,6 +330,11 @@ impl Recorder {
     /// The newest samples that are kept.
     pub fn max_samples(&self) -> u64 {
         self.settings.max_samples
+    }
+
+    /// The hosts that were named, each once; none if it is this one alone.
+    pub fn hosts(&self) -> Vec<String> {
+        self.hosts.iter().map(|host| host.name.clone()).collect()
     }
 
     /// Where the final files will go; absolute.
@@ -213,12 +359,18 @@ impl Drop for Recorder {
     }
 }
 
-impl Running {
-    fn start(
-        settings: &RecorderBuilder,
-        sources: &[&'static SourceDef],
-    ) -> Result<Running, RecorderError> {
-        let run_id = Uuid::now_v7();
+impl Prepared {
+    /// Ends the sampler, and removes what was made for it.
+    fn give_up(self) {
+        drop(self.sampler);
+        self.begin.give_up();
+    }
+}
+
+impl Begin {
+    /// Makes the run's directories and its manifest, as far as they can be had.
+    fn new(settings: &RecorderBuilder) -> Begin {
+        let run_id = settings.run_id.unwrap_or_else(Uuid::now_v7);
         let mut notes = Vec::new();
         let mirror = mirror_dir(settings, run_id).unwrap_or_else(|error| {
             notes.push(format!("no mirror: {error}. A crash of the host loses the samples"));
@@ -238,45 +390,60 @@ impl Running {
             })
             .ok();
         let path = |dir: &Option<RunDir>| dir.as_ref().map(|dir| dir.path().to_owned());
-        let (ring_path, mirror_path) = (path(&ring), path(&mirror));
-        let manifest = manifest(settings, run_id, ring_path.clone(), mirror_path.clone());
+        let manifest = manifest(settings, run_id, path(&ring), path(&mirror));
         if let Err(error) = manifest.save() {
             notes.push(format!("no manifest: {error}. `recover` will not know the command"));
         }
-        let dirs: Vec<RunDir> = ring.into_iter().chain(mirror).collect();
-        let mirror = mirror_path.clone().map(|dir| mirror_settings(settings, dir));
-        let started = Sampler::start(SamplerSettings {
+        Begin { manifest, dirs: ring.into_iter().chain(mirror).collect(), notes }
+    }
+
+    fn sampler_settings(
+        &self,
+        settings: &RecorderBuilder,
+        sources: &[&'static SourceDef],
+    ) -> SamplerSettings {
+        let mirror = self.manifest.mirror_dir.clone().map(|dir| mirror_settings(settings, dir));
+        SamplerSettings {
             sources: sources.to_vec(),
             procfs: settings.procfs.clone(),
             thread: settings.thread,
             lock_process: settings.lock_process,
-            plan: plan(settings, &manifest, mirror.as_ref(), &notes),
+            plan: plan(settings, &self.manifest, mirror.as_ref(), &self.notes),
             mirror,
-        });
-        let (sampler, started) = started.inspect_err(|_| {
-            // Without waiting: what does not answer may be just this disk. A lock goes with its
-            // process, and `recover` removes what never had a sample.
-            for dir in &dirs {
-                let _ = dir.remove_soon(super::MANIFEST);
-            }
-        })?;
-        let Started { wall_ns, thread, notes: more, .. } = started;
-        notes.extend(more);
-        let info = RunInfo {
-            run_id,
-            ring_dir: ring_path,
-            mirror_dir: mirror_path,
-            thread,
-            started: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall_ns),
-            notes,
-        };
-        Ok(Running { sampler, manifest, dirs, info, since: Instant::now() })
+        }
     }
 
+    /// Where there can be a directory for the rings of other hosts: on a disk, if there is one.
+    fn hosts_dir(&self) -> Option<PathBuf> {
+        self.manifest.mirror_dir.clone().or_else(|| self.manifest.ring_dir.clone())
+    }
+
+    /// Saved, so that `recover` finds them.
+    fn set_cluster(&mut self, cluster: ClusterManifest) {
+        self.manifest.cluster = Some(Box::new(cluster));
+        if let Err(error) = self.manifest.save() {
+            self.notes.push(format!("no manifest: {error}. `recover` will not know the hosts"));
+        }
+    }
+
+    /// Without waiting: what does not answer may be just this disk. A lock goes with its process,
+    /// and `recover` removes what never had a sample.
+    fn give_up(&self) {
+        for dir in &self.dirs {
+            let _ = dir.remove_soon(super::MANIFEST);
+        }
+    }
+}
+
+impl Running {
     fn stop(self, settings: &RecorderBuilder) -> Recording {
-        let Running { sampler, mut manifest, dirs, info, since } = self;
+        let Running { sampler, mut cluster, mut manifest, dirs, info, since } = self;
         let runtime = since.elapsed();
-        let end = sampler.stop();
+        // All at once: the others first, since they are told and not waited for.
+        if let Some(cluster) = &mut cluster {
+            cluster.stop(settings.host_options.stop_timeout);
+        }
+        let end = sampler.map(Sampler::stop).unwrap_or_default();
         let notes = info.notes.into_iter().chain(end.notes.iter().cloned());
         manifest.warnings = notes.fold(Vec::new(), |mut notes, note| {
             if !notes.contains(&note) {
@@ -284,7 +451,18 @@ impl Running {
             }
             notes
         });
-        Recording::new(manifest, dirs, end, runtime, settings.keep_ring)
+        Recording::new(manifest, dirs, end, cluster, runtime, settings.keep_ring)
+    }
+}
+
+/// How a thread is to be run, where there is none.
+fn as_asked(settings: &RecorderBuilder) -> InForce {
+    InForce {
+        policy: settings.thread.policy,
+        nice: settings.thread.nice.unwrap_or(0),
+        cpu: None,
+        timer_slack_ns: 0,
+        notes: Vec::new(),
     }
 }
 
@@ -327,6 +505,8 @@ fn manifest(
         mirror_dir,
         ended: None,
         final_datetime: None,
+        launcher: settings.launcher.clone(),
+        cluster: None,
         done: false,
         warnings: Vec::new(),
     }

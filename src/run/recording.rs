@@ -1,11 +1,14 @@
 //! What a recorder leaves when it has stopped: samples in its rings, to be looked at, written as
 //! the final files, or thrown away.
 
+use super::cluster::{self, Cluster};
 use super::dirs::{RunDir, default_mirror_base, default_ring_base};
 use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{Ended, MANIFEST, Manifest};
+use super::system;
 use crate::decode::metadata::SystemInfo;
-use crate::decode::{DecodeError, Decoder, HostSummary, TimeSeriesData};
+use crate::decode::{ClusterDecoder, DecodeError, Decoder, HostSummary, OpenRings, TimeSeriesData};
+use crate::description::Description;
 use crate::place::Place;
 use crate::ring::{self, HEADER_BYTES, OwnWords, ReadAt, Ring, RingError, Segment};
 use crate::sampler::{Kept, SamplerEnd, damage, file_name};
@@ -44,9 +47,49 @@ struct Settled {
     manifest: Manifest,
     dirs: Vec<RunDir>,
     files: Option<FinalFiles>,
+    /// The other hosts, as long as there is a conversation with any.
+    cluster: Option<Cluster>,
+    is_collected: bool,
+    /// Those whose rings are here and cannot be read.
+    unread: Vec<String>,
 }
 
 impl Settled {
+    /// Where the rings of other hosts are.
+    fn hosts_dir(&self) -> Option<PathBuf> {
+        self.manifest.mirror_dir.clone().or_else(|| self.manifest.ring_dir.clone())
+    }
+
+    /// Waits for the other hosts, once.
+    fn collect(&mut self, progress: &mut dyn FnMut(usize, u64)) {
+        let (Some(cluster), Some(known)) = (&mut self.cluster, &mut self.manifest.cluster) else {
+            return;
+        };
+        if std::mem::replace(&mut self.is_collected, true) {
+            return;
+        }
+        cluster.collect(known, progress);
+        let owing = known.owing();
+        if !owing.is_empty() {
+            known.is_incomplete = true;
+            let warning = cluster::still_owed(&owing, self.manifest.run_id);
+            self.manifest.warnings.push(warning);
+        }
+        // If it cannot be saved, `recover` asks the hosts again.
+        let _ = self.manifest.save();
+    }
+
+    /// The conversations with other hosts are over; what those have that are `kept` is not removed.
+    /// Sentences on what stays there.
+    fn end_cluster(&mut self, kept: &[String]) -> Vec<String> {
+        let (Some(cluster), Some(known)) = (&mut self.cluster, &mut self.manifest.cluster) else {
+            return Vec::new();
+        };
+        let problems = cluster.end(known, kept);
+        self.cluster = None;
+        problems
+    }
+
     fn dirs_with_rings(&self) -> Vec<PathBuf> {
         let dirs = self.dirs.iter().map(|dir| dir.path().to_owned());
         dirs.filter(|dir| has_ring(dir)).collect()
@@ -88,6 +131,17 @@ impl Inner {
                 || damage(file, path, kept.segment.header().layout.file_bytes()).is_some()
         };
         self.segments.iter().any(is_gone)
+    }
+
+    /// The rings, if they are whole, or all copies that there are.
+    fn whole_copies(&self) -> Result<Vec<Ring>, RingError> {
+        let is_lost = self.segments.iter().any(|kept| kept.segment.is_lost());
+        if is_lost || self.is_damaged() {
+            return self.all_copies();
+        }
+        let rings = self.segments.iter().map(ring_of).collect::<Result<Vec<Ring>, RingError>>()?;
+        let has_names = rings.iter().zip(&self.segments).all(|(ring, kept)| has_names(ring, kept));
+        if has_names { Ok(rings) } else { self.all_copies() }
     }
 
     /// All copies of the rings that there are, for when those that were written are not whole.
@@ -185,6 +239,7 @@ impl Recording {
         mut manifest: Manifest,
         dirs: Vec<RunDir>,
         end: SamplerEnd,
+        cluster: Option<Cluster>,
         runtime: Duration,
         keep_ring: bool,
     ) -> Self {
@@ -194,7 +249,14 @@ impl Recording {
         // If this cannot be saved, `recover` takes the times from the rings.
         let _ = manifest.save();
         let run_id = manifest.run_id;
-        let state = Mutex::new(Settled { manifest, dirs, files: None });
+        let state = Mutex::new(Settled {
+            manifest,
+            dirs,
+            files: None,
+            cluster,
+            is_collected: false,
+            unread: Vec::new(),
+        });
         Recording {
             inner: Arc::new(Inner {
                 segments,
@@ -256,10 +318,49 @@ impl Recording {
         })
     }
 
-    /// Reads the rings.
+    /// Waits until what the other hosts have is here, for no longer than was said before the start.
+    /// `progress` hears how many hosts are done and how many bytes have come. Without it, whatever
+    /// needs the samples waits.
+    pub fn collect(&self, progress: &mut dyn FnMut(usize, u64)) {
+        self.settled(|settled| settled.collect(progress));
+    }
+
+    /// The hosts of the run that are not this machine.
+    pub fn remote_hosts(&self) -> usize {
+        self.settled(|settled| settled.cluster.as_ref().map_or(0, Cluster::remote))
+    }
+
+    /// Reads the rings of all hosts.
     ///
     /// # Errors
     /// [`DecodeError`].
+    pub fn cluster_decoder(&self) -> Result<ClusterDecoder, DecodeError> {
+        self.settled(|settled| {
+            settled.collect(&mut |_, _| {});
+            self.decode_all(settled)
+        })
+    }
+
+    fn decode_all(&self, settled: &Settled) -> Result<ClusterDecoder, DecodeError> {
+        let Some(known) = &settled.manifest.cluster else { return self.decode_one() };
+        let here = (!self.inner.segments.is_empty()).then(|| {
+            let inner = self.inner.clone();
+            let open: OpenRings = Box::new(move || Ok(inner.whole_copies()?));
+            open
+        });
+        let (run, hosts) =
+            cluster::output(known, self.inner.run_id, settled.hosts_dir().as_deref(), here);
+        ClusterDecoder::new(run, hosts)
+    }
+
+    fn decode_one(&self) -> Result<ClusterDecoder, DecodeError> {
+        Ok(self.decoder()?.into_cluster())
+    }
+
+    /// Reads the rings of this host.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; `NoRings` for a run that this host is no part of.
     pub fn decoder(&self) -> Result<Decoder, DecodeError> {
         let segments = &self.inner.segments;
         let rings = segments.iter().map(ring_of).collect::<Result<Vec<Ring>, RingError>>()?;
@@ -283,7 +384,7 @@ impl Recording {
     /// # Errors
     /// [`DecodeError`].
     pub fn data(&self) -> Result<TimeSeriesData, DecodeError> {
-        self.decoder()?.data()
+        self.cluster_decoder()?.data()
     }
 
     /// Notes how long the command ran and how it ended, for the metadata.
@@ -296,10 +397,10 @@ impl Recording {
         });
     }
 
-    /// What was taken, missed and lost, and what it cost.
+    /// What was taken, missed and lost on this host, and what it cost.
     ///
     /// # Errors
-    /// [`DecodeError`].
+    /// As [`decoder`](Self::decoder).
     pub fn summary(&self) -> Result<HostSummary, DecodeError> {
         Ok(self.decoder()?.summary().clone())
     }
@@ -317,8 +418,16 @@ impl Recording {
             if let Some(files) = &settled.files {
                 return Ok(files.clone());
             }
+            settled.collect(&mut |_, _| {});
             let mut files = self.written(settled, progress)?;
-            if self.inner.keep_ring {
+            let is_incomplete =
+                settled.manifest.cluster.as_ref().is_some_and(|cluster| cluster.is_incomplete);
+            let unread = std::mem::take(&mut settled.unread);
+            files.problems.extend(settled.end_cluster(&unread));
+            if is_incomplete {
+                // All that is here is needed again, with what is still to come.
+                let _ = settled.manifest.save();
+            } else if self.inner.keep_ring {
                 settled.manifest.done = true;
                 let _ = settled.manifest.save();
             } else {
@@ -340,19 +449,29 @@ impl Recording {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut decoder = self.decoder()?;
+            let decoder = self.decode_all(settled)?;
             settled.manifest.warnings.clone_from(&warnings);
-            let lost = decoder.summary().samples_lost;
+            let outline = decoder.outline();
+            let lost: u64 = outline.summary.hosts.values().map(|host| host.samples_lost).sum();
             if lost > 0 {
                 settled.manifest.warnings.push(format!(
                     "{lost} samples are lost: neither the ring nor its mirror has them any more"
                 ));
             }
+            settled.unread.clear();
+            for (host, error) in decoder.unread() {
+                settled.unread.push(host.clone());
+                settled
+                    .manifest
+                    .warnings
+                    .push(format!("the rings of {host} cannot be read: {error}"));
+            }
             let order = Order {
-                manifest: &mut settled.manifest,
                 save: !settled.dirs.is_empty(),
-                decoder: Some(&mut decoder),
-                system: SystemInfo::default(),
+                renew: false,
+                decoder: Some(&decoder),
+                system: self.system(&settled.manifest),
+                manifest: &mut settled.manifest,
                 recovered: false,
                 progress,
             };
@@ -363,9 +482,24 @@ impl Recording {
         }
     }
 
-    /// Removes the rings: the samples are gone with the last clone.
+    /// Facts about this host, as its ring has them.
+    fn system(&self, manifest: &Manifest) -> SystemInfo {
+        let ring = self
+            .inner
+            .segments
+            .first()
+            .and_then(|kept| serde_json::from_slice::<Description>(&kept.description).ok());
+        let facts = ring.map_or_else(system::facts, |description| description.system);
+        SystemInfo { hostname: manifest.hostname.clone(), facts }
+    }
+
+    /// Removes the rings, on all hosts: the samples are gone with the last clone.
     pub fn discard(&self) {
-        self.settled(|settled| drop(settled.remove_dirs()));
+        self.settled(|settled| {
+            settled.collect(&mut |_, _| {});
+            settled.end_cluster(&[]);
+            settled.remove_dirs();
+        });
     }
 
     fn settled<T>(&self, with: impl FnOnce(&mut Settled) -> T) -> T {

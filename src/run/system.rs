@@ -7,7 +7,7 @@ use std::fs;
 use uuid::Uuid;
 
 /// What the host calls itself.
-pub(super) fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }

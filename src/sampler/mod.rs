@@ -25,9 +25,11 @@ pub use sleeper::{Probe, Started};
 pub(crate) use storage::{NotEnoughMemory, check_memory};
 
 use crate::source::SourceDef;
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use clock::Clock;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mirror::Mirror;
 use rustix::thread::Pid;
+use segments::Agreement;
 pub(crate) use segments::Kept;
 use sleeper::{LoopEnd, Sleeper};
 use std::io;
@@ -84,6 +86,89 @@ pub struct Sampler {
     mirror: Option<Mirror>,
 }
 
+/// A sampler that has everything but an instant to begin at. Dropped, it ends.
+pub struct PreparedSampler {
+    starting: Starting,
+    start: Sender<u64>,
+}
+
+impl PreparedSampler {
+    /// Tick 0 is at `start_ns` of `CLOCK_MONOTONIC`, soon; returns when its sample has been taken.
+    ///
+    /// # Errors
+    /// [`SamplerError`]: then nothing runs.
+    pub fn go(self, start_ns: u64) -> Result<(Sampler, Started), SamplerError> {
+        let now_ns = SystemClock::new(Control::default()).monotonic_ns();
+        let ahead = Duration::from_nanos(start_ns.saturating_sub(now_ns));
+        // If it is gone, it says so now.
+        let _ = self.start.send(start_ns);
+        self.starting.first_sample(START_PATIENCE.saturating_add(ahead))
+    }
+}
+
+/// A sampler that has not taken its first sample.
+struct Starting {
+    control: Control,
+    thread: JoinHandle<()>,
+    started: Receiver<Result<Started, SegmentError>>,
+    end: Receiver<LoopEnd>,
+    mirror: Option<Mirror>,
+}
+
+impl Starting {
+    fn begin(
+        mut settings: SamplerSettings,
+        agreement: Option<Agreement>,
+    ) -> Result<Starting, SamplerError> {
+        let mut notes = Vec::new();
+        let mirror = settings.mirror.take().and_then(|mirror| match Mirror::start(mirror) {
+            Ok(mirror) => Some(mirror),
+            Err(error) => {
+                notes.push(format!("no mirror: cannot start its thread: {error}"));
+                settings.plan.mirror_dir = None;
+                None
+            }
+        });
+        let feed = mirror.as_ref().map(Mirror::feed);
+        let control = Control::default();
+        let (outbox, started) = bounded(1);
+        let (last_words, end) = bounded(1);
+        let shared = control.clone();
+        // At most 15 bytes of a thread's name are shown (prctl(2), PR_SET_NAME).
+        let thread = std::thread::Builder::new().name("rs-sampler".to_owned()).spawn(move || {
+            crate::ring::let_through();
+            let clock = SystemClock::new(shared.clone());
+            match Sleeper::begin(settings, clock, shared, feed, agreement) {
+                Ok((sleeper, mut started)) => {
+                    started.notes.splice(0..0, notes);
+                    let _ = outbox.send(Ok(started));
+                    let _ = last_words.send(sleeper.run());
+                }
+                Err(error) => {
+                    let _ = outbox.send(Err(error));
+                }
+            }
+        });
+        let thread = thread.map_err(SamplerError::Thread)?;
+        Ok(Starting { control, thread, started, end, mirror })
+    }
+
+    fn first_sample(self, patience: Duration) -> Result<(Sampler, Started), SamplerError> {
+        let Starting { control, thread, started, end, mirror } = self;
+        let started = match started.recv_timeout(patience) {
+            Ok(result) => result?,
+            Err(RecvTimeoutError::Disconnected) => return Err(SamplerError::Ended),
+            Err(RecvTimeoutError::Timeout) => {
+                // Should it come to life after all, it ends.
+                control.stop();
+                return Err(SamplerError::Stuck);
+            }
+        };
+        let thread_id = started.thread_id;
+        Ok((Sampler { control, thread_id, thread, end, mirror }, started))
+    }
+}
+
 /// How long a start waits for the first sample: making a ring of gigabytes takes seconds, a disk
 /// or a `/proc` that does not answer takes for ever.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -93,6 +178,7 @@ const SAMPLER_PATIENCE: Duration = Duration::from_secs(30);
 const MIRROR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a sampler leaves.
+#[derive(Default)]
 pub struct SamplerEnd {
     /// The segments that still have samples to keep, oldest first.
     pub segments: Vec<Kept>,
@@ -109,48 +195,30 @@ impl Sampler {
     ///
     /// # Errors
     /// [`SamplerError`]: then nothing runs.
-    pub fn start(mut settings: SamplerSettings) -> Result<(Sampler, Started), SamplerError> {
-        let mut notes = Vec::new();
-        let mirror = settings.mirror.take().and_then(|mirror| match Mirror::start(mirror) {
-            Ok(mirror) => Some(mirror),
-            Err(error) => {
-                notes.push(format!("no mirror: cannot start its thread: {error}"));
-                settings.plan.mirror_dir = None;
-                None
-            }
-        });
-        let feed = mirror.as_ref().map(Mirror::feed);
-        let control = Control::default();
-        let (outbox, inbox) = bounded(1);
-        let (last_words, end) = bounded(1);
-        let shared = control.clone();
-        // At most 15 bytes of a thread's name are shown (prctl(2), PR_SET_NAME).
-        let thread = std::thread::Builder::new().name("rs-sampler".to_owned()).spawn(move || {
-            crate::ring::let_through();
-            let clock = SystemClock::new(shared.clone());
-            match Sleeper::begin(settings, clock, shared, feed) {
-                Ok((sleeper, mut started)) => {
-                    started.notes.splice(0..0, notes);
-                    let _ = outbox.send(Ok(started));
-                    let _ = last_words.send(sleeper.run());
-                }
-                Err(error) => {
-                    let _ = outbox.send(Err(error));
-                }
-            }
-        });
-        let thread = thread.map_err(SamplerError::Thread)?;
-        let started = match inbox.recv_timeout(START_PATIENCE) {
-            Ok(result) => result?,
-            Err(RecvTimeoutError::Disconnected) => return Err(SamplerError::Ended),
+    pub fn start(settings: SamplerSettings) -> Result<(Sampler, Started), SamplerError> {
+        Starting::begin(settings, None)?.first_sample(START_PATIENCE)
+    }
+
+    /// Starts the threads; returns when all is ready for the first sample, the ring's memory too.
+    ///
+    /// # Errors
+    /// [`SamplerError`]: then nothing runs.
+    pub fn prepare(settings: SamplerSettings) -> Result<PreparedSampler, SamplerError> {
+        let (ready, is_ready) = bounded(1);
+        let (start, start_ns) = bounded(1);
+        let starting = Starting::begin(settings, Some(Agreement { ready, start_ns }))?;
+        match is_ready.recv_timeout(START_PATIENCE) {
+            Ok(()) => Ok(PreparedSampler { starting, start }),
+            // It has ended, and says why.
+            Err(RecvTimeoutError::Disconnected) => match starting.first_sample(START_PATIENCE) {
+                Err(error) => Err(error),
+                Ok(_) => Err(SamplerError::Ended),
+            },
             Err(RecvTimeoutError::Timeout) => {
-                // Should it come to life after all, it ends.
-                control.stop();
-                return Err(SamplerError::Stuck);
+                starting.control.stop();
+                Err(SamplerError::Stuck)
             }
-        };
-        let thread_id = started.thread_id;
-        Ok((Sampler { control, thread_id, thread, end, mirror }, started))
+        }
     }
 
     /// Samples taken and ticks missed so far.

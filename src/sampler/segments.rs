@@ -13,6 +13,7 @@ use crate::ring::{
     description_check, punch,
 };
 use crate::units::{Bytes, Seq, Slot};
+use crossbeam::channel::{Receiver, Sender};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,9 +91,28 @@ pub enum SegmentError {
     /// The description cannot be written.
     #[error("the ring's description cannot be written: {0}")]
     Description(#[from] serde_json::Error),
+    /// A start that was to be agreed upon never was.
+    #[error("the start that was waited for did not come")]
+    NoStart,
     /// There are too many.
     #[error("there are {MAX_KEPT_SEGMENTS} already; devices or the layout of a file keep changing")]
     TooMany,
+}
+
+/// A start that somebody else decides upon, when everything is ready: the sampler's end.
+pub struct Agreement {
+    /// Hears that all is ready.
+    pub ready: Sender<()>,
+    /// Gets the `CLOCK_MONOTONIC` of tick 0, ns. One that has passed costs the ticks since.
+    pub start_ns: Receiver<u64>,
+}
+
+impl Agreement {
+    fn wait(self) -> Result<u64, SegmentError> {
+        // Nobody may be interested in that.
+        let _ = self.ready.send(());
+        self.start_ns.recv().map_err(|_| SegmentError::NoStart)
+    }
 }
 
 /// A segment with its file.
@@ -113,6 +133,8 @@ pub struct Segments {
     kept: Vec<Kept>,
     begun: u64,
     start: Option<(u64, u64)>,
+    /// Until there is a start, if it is for others to say.
+    agreement: Option<Agreement>,
     mirror: Option<MirrorFeed>,
     /// Of the files; from the first one on.
     watch: Option<Watch>,
@@ -132,10 +154,16 @@ impl Segments {
             kept: Vec::new(),
             begun: 0,
             start: None,
+            agreement: None,
             mirror,
             watch: None,
             notes: Vec::new(),
         }
+    }
+
+    /// The same, but that tick 0 is when somebody else says.
+    pub fn with_agreement(self, agreement: Option<Agreement>) -> Self {
+        Segments { agreement, ..self }
     }
 
     /// `CLOCK_REALTIME` and `CLOCK_MONOTONIC` of tick 0; 0 before the first segment.
@@ -258,8 +286,11 @@ impl Segments {
         first_seq: Seq,
         clock: &impl Clock,
     ) -> Result<Arc<Segment>, SegmentError> {
-        let (start_wall_ns, start_monotonic_ns) =
-            *self.start.get_or_insert_with(|| (clock.realtime_ns(), clock.monotonic_ns()));
+        let (start_wall_ns, start_monotonic_ns) = match self.start {
+            Some(start) => start,
+            None => self.agree(clock)?,
+        };
+        self.start = Some((start_wall_ns, start_monotonic_ns));
         let header = Header {
             layout,
             description_check: description_check(description),
@@ -273,6 +304,16 @@ impl Segments {
             boot_id: self.plan.boot_id,
         };
         Ok(Arc::new(Segment::create(Arc::new(map), header, description)?))
+    }
+
+    /// Tick 0, on both clocks: now, or the instant that is agreed upon.
+    fn agree(&mut self, clock: &impl Clock) -> Result<(u64, u64), SegmentError> {
+        let agreed = self.agreement.take().map(Agreement::wait).transpose()?;
+        let (wall_ns, now_ns) = (clock.realtime_ns(), clock.monotonic_ns());
+        let start_ns = agreed.unwrap_or(now_ns);
+        let ahead_ns = start_ns.saturating_sub(now_ns);
+        let ago_ns = now_ns.saturating_sub(start_ns);
+        Ok((wall_ns.saturating_add(ahead_ns).saturating_sub(ago_ns), start_ns))
     }
 
     /// What could not be had so far.

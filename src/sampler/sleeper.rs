@@ -4,7 +4,7 @@
 
 use super::clock::{Clock, Control, SystemClock, Wake};
 use super::mirror::MirrorFeed;
-use super::segments::{Kept, SegmentError, Segments};
+use super::segments::{Agreement, Kept, SegmentError, Segments};
 use super::take::{Fit, Retake, SampleTaker};
 use super::thread::{InForce, apply, lock_process, rehearse};
 use super::ticks::{Due, Ticks};
@@ -92,8 +92,9 @@ impl<C: Clock> Recorder<C> {
         mut taker: SampleTaker,
         plan: SegmentPlan,
         mirror: Option<MirrorFeed>,
+        agreement: Option<Agreement>,
     ) -> Result<Self, SegmentError> {
-        let mut segments = Segments::new(plan, mirror);
+        let mut segments = Segments::new(plan, mirror).with_agreement(agreement);
         let ring = segments.begin(&mut taker, Seq(0), &clock)?;
         Ok(Recorder {
             clock,
@@ -200,12 +201,14 @@ pub(super) struct Sleeper<C> {
 }
 
 impl<C: Clock> Sleeper<C> {
-    /// Sets the thread up, makes the first segment and takes the sample of tick 0.
+    /// Sets the thread up, makes the first segment and takes the sample of tick 0, unless it is
+    /// stopped before that.
     pub(super) fn begin(
         settings: SamplerSettings,
         clock: C,
         control: Control,
         mirror: Option<MirrorFeed>,
+        agreement: Option<Agreement>,
     ) -> Result<(Self, Started), SegmentError> {
         // What will be in force is learnt on a thread that ends with it, and is applied to this one
         // only when the ring is there: making it as SCHED_IDLE on busy CPUs takes half a minute,
@@ -222,15 +225,19 @@ impl<C: Clock> Sleeper<C> {
         let taker = SampleTaker::new(&settings.sources, &settings.procfs);
         // Before the ring is made, for its header to say so, and again for what that adds.
         facts.process_locked = settings.lock_process && lock_process();
-        let recorder = Recorder::new(clock, taker, plan, mirror)?;
+        let is_agreed = agreement.is_some();
+        let mut recorder = Recorder::new(clock, taker, plan, mirror, agreement)?;
         if settings.lock_process {
             lock_process();
         }
         apply(&settings.thread);
         let (wall_ns, monotonic_ns) = recorder.segments.start_ns();
         let ticks = Ticks::new(monotonic_ns, interval_ns);
+        let is_due = !is_agreed || recorder.clock.wait_until(monotonic_ns) == Wake::Deadline;
         let mut sleeper = Sleeper { recorder, ticks, control };
-        sleeper.tick();
+        if is_due {
+            sleeper.tick();
+        }
         let notes = [thread.notes.clone(), sleeper.recorder.segments.notes().to_vec()].concat();
         Ok((sleeper, Started { wall_ns, thread_id: gettid(), thread, notes }))
     }
@@ -282,7 +289,7 @@ impl Probe {
         let interval_ns = plan.interval_ns;
         let taker = SampleTaker::new(sources, procfs);
         let clock = SystemClock::new(Control::default());
-        let recorder = Recorder::new(clock, taker, plan, None)?;
+        let recorder = Recorder::new(clock, taker, plan, None, None)?;
         let ticks = Ticks::new(recorder.segments.start_ns().1, interval_ns);
         Ok(Probe { recorder, ticks })
     }

@@ -137,6 +137,16 @@ pub fn lock_process() -> bool {
     mlockall(Flags::CURRENT | Flags::ONFAULT).is_ok()
 }
 
+/// Whether a time service keeps the host's wall clock right, as the kernel has it; `None` if it does not
+/// say. A call to the kernel that no crate of ours has, and no other file may make.
+pub fn is_clock_synchronised() -> Option<bool> {
+    let mut timex = std::mem::MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: `adjtimex` reads and writes one `timex`, for which there is room. All its fields are
+    // numbers, for which zeros are valid; with `modes` 0 nothing is set, see adjtimex(2).
+    let (state, timex) = unsafe { (libc::adjtimex(timex.as_mut_ptr()), timex.assume_init()) };
+    (state >= 0).then_some(state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0)
+}
+
 /// Whether a thread of this process may be pinned to `cpu`.
 pub fn can_pin(cpu: usize) -> bool {
     // On a thread of its own: affinity is a thread's, and it is gone with it.

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test crate uses another part.
 
 pub mod allocations;
+pub mod cluster;
 pub mod disk;
 pub mod format;
 pub mod hands;
@@ -15,6 +16,7 @@ pub mod memory;
 pub mod process;
 pub mod random;
 pub mod rings;
+pub mod sshd;
 pub mod tasks;
 pub mod trace;
 

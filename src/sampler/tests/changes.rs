@@ -189,7 +189,7 @@ fn a_layout_that_keeps_changing_ends_in_errors_and_not_in_memory() {
     };
     let clock = FakeClock { now_ns, wakes: 0, script };
     let settings = host.settings(400);
-    let (sleeper, _) = Sleeper::begin(settings, clock, Control::default(), None).unwrap();
+    let (sleeper, _) = Sleeper::begin(settings, clock, Control::default(), None, None).unwrap();
     let end = sleeper.run();
     assert_eq!(end.segments.len(), 256);
     assert_eq!(end.notes.len(), 1, "said once: {:?}", end.notes);

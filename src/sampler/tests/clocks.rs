@@ -48,7 +48,7 @@ fn odd_record(
     let clock = FakeClock { now_ns: now_ns.clone(), wakes: 0, script };
     let clock = Odd { clock, now_ns, wall_moved_ns, look_ns };
     let settings = host.settings(200);
-    Sleeper::begin(settings, clock, Control::default(), None).unwrap().0.run().segments
+    Sleeper::begin(settings, clock, Control::default(), None, None).unwrap().0.run().segments
 }
 
 /// Every sample has a tick of its own, but for an additional one at the stop; all others are missed.

@@ -1,6 +1,7 @@
 //! The sampler as a whole, on fake `/proc` trees and a clock that the test drives: which samples
 //! are taken, and that nothing is lost or misattributed whatever becomes of the host.
 
+mod agreement;
 mod changes;
 mod clocks;
 mod hotplug;
@@ -140,7 +141,7 @@ fn plan(max_samples: u64) -> SegmentPlan {
 fn record(settings: SamplerSettings, script: impl FnMut(u64) -> Option<u64> + Send) -> Vec<Kept> {
     let now_ns = Arc::new(AtomicU64::new(START_NS));
     let clock = FakeClock { now_ns, wakes: 0, script };
-    let (sleeper, _) = Sleeper::begin(settings, clock, Control::default(), None).unwrap();
+    let (sleeper, _) = Sleeper::begin(settings, clock, Control::default(), None, None).unwrap();
     let end = sleeper.run();
     assert_eq!(end.notes, Vec::<String>::new());
     end.segments
@@ -256,7 +257,7 @@ fn the_mirror_has_what_the_ring_has() {
     };
     let clock = FakeClock { now_ns, wakes: 0, script };
     let (sleeper, _) =
-        Sleeper::begin(settings, clock, Control::default(), Some(mirror.feed())).unwrap();
+        Sleeper::begin(settings, clock, Control::default(), Some(mirror.feed()), None).unwrap();
     let end = sleeper.run();
     let mirrored = mirror.finish(Duration::from_secs(20));
     assert_eq!((mirrored.error, mirrored.complete), (None, true));
@@ -276,7 +277,8 @@ fn a_ring_without_a_place_is_kept_in_private_memory_with_a_note() {
     settings.plan.ring_dir = Some(PathBuf::from("/proc/nowhere"));
     let now_ns = Arc::new(AtomicU64::new(START_NS));
     let clock = FakeClock { now_ns, wakes: 0, script: on_time(2) };
-    let (sleeper, started) = Sleeper::begin(settings, clock, Control::default(), None).unwrap();
+    let (sleeper, started) =
+        Sleeper::begin(settings, clock, Control::default(), None, None).unwrap();
     assert_eq!(started.notes.len(), 1);
     assert!(started.notes[0].contains("private memory"), "{:?}", started.notes);
     let end = sleeper.run();

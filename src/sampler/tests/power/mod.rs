@@ -138,7 +138,7 @@ fn cut_off(
     };
     let clock = FakeClock { now_ns, wakes: 0, script };
     let feed = Some(MirrorFeed::over(sender));
-    let (sleeper, _) = Sleeper::begin(settings, clock, Control::default(), feed).unwrap();
+    let (sleeper, _) = Sleeper::begin(settings, clock, Control::default(), feed, None).unwrap();
     assert_eq!(sleeper.run().notes, Vec::<String>::new());
     let mut truth = std::mem::take(&mut *truth.lock().unwrap());
     truth.look();

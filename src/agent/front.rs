@@ -1,0 +1,254 @@
+//! The front of an agent: speaks with the launcher on standard input and output, one answer for each
+//! request, and ends with the connection. What it does is start a recorder, pass on what that is told,
+//! and read the rings that it has left.
+
+use super::recorder::{RecorderOrder, Report};
+use super::rings::{self, RingFile};
+use super::socket::{Ask, Told, ask};
+use crate::cluster::clock::now;
+use crate::cluster::protocol::{
+    CHUNK_BYTES, Frames, Hello, Marker, Message, Place, ProtocolError, RecorderState, Reply,
+    Request, Settings, put_chunk, put_control,
+};
+use crate::run::hostname;
+use crate::sampler::thread::is_clock_synchronised;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// How long a recorder may take to say how it is.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long it may take to end: longer than it waits itself for its sampler and its mirror.
+const ENDING: Duration = Duration::from_secs(60);
+/// Longest report of a recorder that is started.
+const MAX_REPORT_BYTES: u64 = 64 << 10;
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// Speaks with a launcher until it has said goodbye or is gone; the exit status. `nonce` is its own.
+pub fn serve(nonce: &str) -> u8 {
+    let mut front = Front { place: None, files: Vec::new(), out: Vec::new() };
+    match front.run(nonce) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("ringstat: the agent ends: {error}");
+            1
+        }
+    }
+}
+
+struct Front {
+    place: Option<Place>,
+    /// As they were listed last.
+    files: Vec<RingFile>,
+    out: Vec<u8>,
+}
+
+impl Front {
+    fn run(&mut self, nonce: &str) -> io::Result<()> {
+        self.out.extend_from_slice(Marker::line(nonce).as_bytes());
+        self.reply(&Reply::Hello(Box::new(Hello::here(hostname(), is_clock_synchronised()))))?;
+        let mut frames = Frames::default();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut stdin = io::stdin().lock();
+        loop {
+            while let Some(message) = frames.take::<Request>().map_err(io::Error::other)? {
+                let Message::Control(request) = message else {
+                    return Err(io::Error::other("a launcher has no rings to send"));
+                };
+                if !self.handle(request)? {
+                    return Ok(());
+                }
+            }
+            match stdin.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => frames.push(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Answers; whether the conversation goes on.
+    fn handle(&mut self, request: Request) -> io::Result<bool> {
+        let reply = match request {
+            Request::Ping { id, beat } => {
+                // First: the time is what is waited for.
+                let now = now();
+                let recorder = if beat { Some(self.state(Ask::Beat)) } else { None };
+                Ok(Reply::Pong { id, now, recorder })
+            }
+            Request::Attach(place) => {
+                self.place = Some(place);
+                Ok(Reply::Attached(self.state(Ask::Beat)))
+            }
+            Request::Prepare(settings) => self.prepare(*settings),
+            Request::Go { start_monotonic_ns } => self.go(start_monotonic_ns),
+            Request::Stop => self.stop(),
+            Request::List => self.list(),
+            Request::Fetch { file, from } => match self.fetch(file, from)? {
+                Ok(check) => Ok(Reply::End { file, check }),
+                Err(what) => Err(what),
+            },
+            Request::Discard => self.discard(),
+            Request::Bye => {
+                self.reply(&Reply::Goodbye)?;
+                return Ok(false);
+            }
+        };
+        self.reply(&reply.unwrap_or_else(|what| Reply::Failed { what }))?;
+        Ok(true)
+    }
+
+    fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+        put_control(reply, &mut self.out).map_err(io::Error::other)?;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&self.out)?;
+        self.out.clear();
+        stdout.flush()
+    }
+
+    fn place(&self) -> Result<&Place, String> {
+        self.place.as_ref().ok_or_else(|| "no run was named".to_owned())
+    }
+
+    /// The recorder's answer; `None` if there is no recorder.
+    fn ask(&self, question: Ask, patience: Duration) -> Result<Option<Told>, String> {
+        let place = self.place()?;
+        for (dir, _) in rings::dirs(place) {
+            match ask(&dir, question, patience) {
+                Ok(told) => return Ok(Some(told)),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    ) => {}
+                Err(error) => return Err(format!("the recorder does not answer: {error}")),
+            }
+        }
+        Ok(None)
+    }
+
+    fn state(&self, question: Ask) -> RecorderState {
+        match (self.ask(question, ANSWER), &self.place) {
+            (Ok(Some(Told::State(state))), _) => state,
+            (_, Some(place)) if rings::is_there(place) => RecorderState::Ended,
+            _ => RecorderState::None,
+        }
+    }
+
+    fn prepare(&self, settings: Settings) -> Result<Reply, String> {
+        let place = self.place()?.clone();
+        match self.state(Ask::Beat) {
+            RecorderState::None => {}
+            // Of an attempt whose connection was lost.
+            RecorderState::Prepared => return Ok(Reply::Prepared),
+            RecorderState::Running { .. } | RecorderState::Ended => {
+                return Err(format!("run {} is on this host already", place.run_id));
+            }
+        }
+        let order = serde_json::to_vec(&RecorderOrder { place: place.clone(), settings })
+            .map_err(|error| error.to_string())?;
+        let cannot = |error: io::Error| format!("the recorder cannot be started: {error}");
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("ringstat")
+            .args(["agent", "--recorder", "--run-id", &place.run_id.to_string()])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(cannot)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(&order).map_err(cannot)?;
+        }
+        let mut text = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            stdout.take(MAX_REPORT_BYTES).read_to_string(&mut text).map_err(cannot)?;
+        }
+        match serde_json::from_str(&text) {
+            Ok(Report::Ready) => Ok(Reply::Prepared),
+            Ok(Report::Failed(what)) => {
+                let _ = child.wait();
+                Err(what)
+            }
+            Err(_) => match child.try_wait() {
+                Ok(Some(status)) => Err(format!("the recorder ended before its start: {status}")),
+                _ => Err("the recorder does not say how it began".to_owned()),
+            },
+        }
+    }
+
+    fn go(&self, start_monotonic_ns: u64) -> Result<Reply, String> {
+        match self.ask(Ask::Go { start_monotonic_ns }, ANSWER)? {
+            Some(Told::State(_)) => Ok(Reply::Going),
+            Some(Told::Failed(what)) => Err(what),
+            Some(Told::Stopped) | None => Err("there is no recorder".to_owned()),
+        }
+    }
+
+    fn stop(&self) -> Result<Reply, String> {
+        let place = self.place()?;
+        match self.ask(Ask::Stop, ENDING)? {
+            Some(Told::Failed(what)) => return Err(what),
+            Some(_) if rings::wait_for_the_dead(place) => {
+                return Ok(Reply::Stopped { was_running: true });
+            }
+            None if rings::wait_for_the_dead(place) => {
+                return Ok(Reply::Stopped { was_running: false });
+            }
+            _ => {}
+        }
+        Err("the recorder does not end".to_owned())
+    }
+
+    fn list(&mut self) -> Result<Reply, String> {
+        let place = self.place()?;
+        if rings::is_living(place) {
+            return Err("the recorder has not ended".to_owned());
+        }
+        self.files = rings::files(place).map_err(|error| format!("no rings: {error}"))?;
+        Ok(Reply::Files(self.files.iter().map(|file| file.entry.clone()).collect()))
+    }
+
+    /// Sends what is there of a file from `from` on, but for zeros; the checksum of all of it.
+    fn fetch(&mut self, number: u32, from: u64) -> io::Result<Result<u64, String>> {
+        let Some(index) = usize::try_from(number).ok().filter(|at| *at < self.files.len()) else {
+            return Ok(Err(format!("there is no file {number}")));
+        };
+        let length = self.files[index].entry.bytes;
+        let mut check = Xxh3Default::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut at = 0;
+        while at < length {
+            let count = usize::try_from(length - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            let bytes = &mut buffer[..count];
+            if let Err(error) = self.files[index].file.read_exact_at(bytes, at) {
+                return Ok(Err(format!("a ring cannot be read at {at}: {error}")));
+            }
+            check.update(bytes);
+            let end = at + count as u64;
+            if end > from && bytes.iter().any(|byte| *byte != 0) {
+                let chunk = put_chunk(number, at, bytes, &mut self.out);
+                chunk.map_err(|error: ProtocolError| io::Error::other(error))?;
+                self.flush()?;
+            }
+            at = end;
+        }
+        Ok(Ok(check.digest()))
+    }
+
+    fn discard(&mut self) -> Result<Reply, String> {
+        self.files.clear();
+        let place = self.place()?;
+        rings::discard(place).map_err(|error| format!("the rings stay: {error}"))?;
+        Ok(Reply::Discarded)
+    }
+}

@@ -1,0 +1,205 @@
+//! Fetching the rings of one host into one directory: what is there, each file under its name only when
+//! its checksum is right, and from where an earlier attempt ended. Names and places are chosen here; how
+//! much may come is bounded before any of it does.
+
+use super::protocol::{CHUNK_BYTES, Chunk, FileEntry, MAX_FILES, Message, Reply, Request};
+use super::session::{Session, SessionError, unexpected};
+use crate::place::Place;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// Most bytes that one host may take on the launcher's disk, unless less is free.
+pub const MAX_HOST_BYTES: u64 = 16 << 30;
+/// Behind the name of a file that is not yet whole.
+const PART: &str = ".part";
+
+/// Why a host's rings are not here.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The conversation.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Our disk.
+    #[error("its rings cannot be stored: {0}")]
+    Store(#[from] io::Error),
+    /// More than it may have.
+    #[error(
+        "its rings are {found} bytes in {files} files; at most {most} in {MAX_FILES} are taken"
+    )]
+    TooLarge {
+        /// What it says that it has.
+        found: u64,
+        /// In how many.
+        files: usize,
+        /// What it may have.
+        most: u64,
+    },
+    /// Not what was asked for.
+    #[error("it sends a piece of a ring that does not belong there: {0}")]
+    Piece(&'static str),
+    /// Not what it said.
+    #[error("the checksum of a ring is not what it says")]
+    Check,
+}
+
+impl CollectError {
+    /// Whether another connection may do better.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, CollectError::Session(error) if error.is_lost())
+    }
+}
+
+/// What has come of a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Ring files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Fetches all rings of a host into `dir`, of which it is the only writer, in at most `most` bytes.
+/// `progress` hears of bytes as they come.
+///
+/// # Errors
+/// [`CollectError`]; what has come until then is made use of by the next attempt.
+pub fn collect(
+    session: &mut Session<'_>,
+    dir: &Path,
+    most: u64,
+    deadline: Instant,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Collected, CollectError> {
+    let place = Place::open(dir)?;
+    let entries = match session.ask(&Request::List, deadline, "which rings there are")? {
+        Reply::Files(entries) => entries,
+        other => return Err(unexpected(&other, "its rings").into()),
+    };
+    let found = entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.bytes));
+    let files = entries.len();
+    if found > most || files > MAX_FILES {
+        return Err(CollectError::TooLarge { found, files, most });
+    }
+    for (number, entry) in (0..).zip(&entries) {
+        let name = name_of(entry);
+        if entries.iter().filter(|other| name_of(other) == name).count() > 1 {
+            return Err(CollectError::Piece("it has a ring twice"));
+        }
+        if let Ok(file) = place.read(&name)
+            && file.metadata()?.len() == entry.bytes
+        {
+            // Whole: it has its name.
+            continue;
+        }
+        fetch(session, &place, number, entry, deadline, progress)?;
+    }
+    Ok(Collected { files, bytes: found })
+}
+
+/// The name of a ring here; a mirror's copy has one of its own.
+fn name_of(entry: &FileEntry) -> String {
+    let name = format!("{:05}.ring", entry.segment);
+    if entry.is_mirror { format!("mirror-{name}") } else { name }
+}
+
+fn fetch(
+    session: &mut Session<'_>,
+    place: &Place,
+    number: u32,
+    entry: &FileEntry,
+    deadline: Instant,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), CollectError> {
+    let name = name_of(entry);
+    let part = format!("{name}{PART}");
+    let mut file = match place.append(&part) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => place.create(&part)?,
+        Err(error) => return Err(error.into()),
+    };
+    // Whole chunks, so that a piece that was cut off by a kill is asked for again.
+    let from = file.metadata()?.len() / CHUNK_BYTES as u64 * CHUNK_BYTES as u64;
+    let mut place_for = Pieces { number, next: from, end: entry.bytes };
+    session.say(&Request::Fetch { file: number, from }, deadline, "a ring")?;
+    loop {
+        match session.message(deadline, "a ring")? {
+            Message::Chunk(chunk) => {
+                place_for.check(&chunk)?;
+                file.write_all_at(&chunk.bytes, chunk.offset)?;
+                progress(chunk.bytes.len() as u64);
+            }
+            Message::Control(Reply::End { file: same, check }) if same == number => {
+                // What was not sent is zeros.
+                file.set_len(entry.bytes)?;
+                if check_of(&mut file)? != check {
+                    // Nothing of it is worth going on from.
+                    place.remove(&part)?;
+                    return Err(CollectError::Check);
+                }
+                return Ok(place.rename(&part, &name)?);
+            }
+            Message::Control(Reply::Failed { what }) => {
+                return Err(SessionError::Refused(super::session::shown(&what)).into());
+            }
+            Message::Control(other) => return Err(unexpected(&other, "a ring").into()),
+        }
+    }
+}
+
+/// Where pieces of a file may lie: within it, and each behind the one before.
+struct Pieces {
+    number: u32,
+    next: u64,
+    end: u64,
+}
+
+impl Pieces {
+    fn check(&mut self, chunk: &Chunk) -> Result<(), CollectError> {
+        let end = chunk.offset.checked_add(chunk.bytes.len() as u64);
+        match end {
+            _ if chunk.file != self.number => Err(CollectError::Piece("it is of another ring")),
+            _ if chunk.offset < self.next => Err(CollectError::Piece("it was there already")),
+            Some(end) if end <= self.end && !chunk.bytes.is_empty() => {
+                self.next = end;
+                Ok(())
+            }
+            _ => Err(CollectError::Piece("it lies behind the end")),
+        }
+    }
+}
+
+fn check_of(file: &mut File) -> io::Result<u64> {
+    let mut check = Xxh3Default::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    file.rewind()?;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(check.digest()),
+            Ok(count) => check.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_lie_within_their_file_and_behind_each_other() {
+        let mut pieces = Pieces { number: 1, next: 10, end: 100 };
+        let chunk = |file, offset, length| Chunk { file, offset, bytes: vec![1; length] };
+        assert!(pieces.check(&chunk(1, 10, 20)).is_ok());
+        assert!(pieces.check(&chunk(1, 50, 20)).is_ok(), "zeros between");
+        for bad in [chunk(0, 70, 1), chunk(1, 69, 2), chunk(1, 90, 11), chunk(1, u64::MAX, 2)] {
+            assert!(pieces.check(&bad).is_err(), "{bad:?}");
+        }
+        assert!(pieces.check(&chunk(1, 80, 0)).is_err(), "nothing is no piece");
+        assert!(pieces.check(&chunk(1, 80, 20)).is_ok());
+    }
+}

@@ -1,0 +1,235 @@
+//! The hosts of a run, from its launcher: one thread for each is the `worker` that takes it through its
+//! phases; this end tells them all when to go, to stop and to be done. Every wait has a deadline, and no
+//! host waits for another.
+
+use super::hosts::HostSpec;
+use super::machine::MachineIdentity;
+use super::protocol::{Place, Settings};
+use super::record::HostRecord;
+use super::transport::Link;
+use super::worker::Worker;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For a thread that has libssh2 on its stack.
+const STACK_BYTES: usize = 512 << 10;
+
+/// How an agent is reached and started.
+pub trait Connect: Send + Sync {
+    /// An authenticated way to a host.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn connect(&self, host: &HostSpec, deadline: Instant) -> Result<Box<dyn Link>, String>;
+
+    /// The line for a login shell there that runs ringstat, which is put there if need be, with these
+    /// arguments.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn agent_line(
+        &self,
+        host: &HostSpec,
+        link: &mut dyn Link,
+        arguments: &str,
+        deadline: Instant,
+    ) -> Result<String, String>;
+}
+
+/// What all hosts of a run have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a host may take to be reached and to be ready, and to answer.
+    pub timeout: Duration,
+    /// Time between two signs of life; none without it.
+    pub heartbeat: Option<Duration>,
+    /// Bytes that each may take here.
+    pub host_bytes: u64,
+}
+
+/// One host that is to be recorded, or only to be fetched from.
+#[derive(Debug, Clone)]
+pub struct HostPlan {
+    /// How it is reached.
+    pub spec: HostSpec,
+    /// The run there.
+    pub place: Place,
+    /// How it records; `None` if it has.
+    pub settings: Option<Settings>,
+    /// Where its rings go here; it is there and empty, or as an earlier attempt has left it.
+    pub dir: PathBuf,
+    /// What is known of it.
+    pub record: HostRecord,
+}
+
+/// What a host has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It is ready for its start, or it never will be: its record says which.
+    SetUp,
+    /// It has been fetched from, or it will not be before the deadline.
+    Settled,
+}
+
+/// What a host is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Command {
+    /// Tick 0 is at this instant of our `CLOCK_MONOTONIC`.
+    Go(u64),
+    /// Stop, and be fetched from until then.
+    Stop(Instant),
+    /// Be done. Whether what is there is not needed any more.
+    End { discard: bool },
+}
+
+/// What the threads of all hosts have in common.
+pub(super) struct Shared {
+    pub records: Mutex<Vec<HostRecord>>,
+    /// Which machine goes by which name: the first that came.
+    pub machines: Mutex<HashMap<MachineIdentity, String>>,
+    /// Bytes that have come.
+    pub bytes: AtomicU64,
+    pub limits: Limits,
+    pub connect: Arc<dyn Connect>,
+}
+
+/// What a mutex guards, whatever became of who held it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Everything in them is valid at any moment: a panic elsewhere spoils nothing.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The other hosts of a run.
+pub struct Launch {
+    shared: Arc<Shared>,
+    commands: Vec<Sender<Command>>,
+    events: Receiver<(usize, Event)>,
+    set_up: Vec<bool>,
+    settled: Vec<bool>,
+}
+
+impl Launch {
+    /// Begins to set all of them up, for at most the limits' timeout. `here` is this machine, if it is
+    /// recorded without an agent: the name that its samples have, and which machine it is.
+    ///
+    /// # Errors
+    /// The kernel's, if there can be no threads: then none is left.
+    pub fn begin(
+        plans: Vec<HostPlan>,
+        connect: Arc<dyn Connect>,
+        limits: Limits,
+        here: Option<(String, MachineIdentity)>,
+    ) -> io::Result<Launch> {
+        let records = plans.iter().map(|plan| plan.record.clone()).collect();
+        let machines = here.into_iter().map(|(name, machine)| (machine, name)).collect();
+        let shared = Arc::new(Shared {
+            records: Mutex::new(records),
+            machines: Mutex::new(machines),
+            bytes: AtomicU64::new(0),
+            limits,
+            connect,
+        });
+        let (outbox, events) = unbounded();
+        let count = plans.len();
+        let mut commands = Vec::with_capacity(count);
+        let deadline = Instant::now() + limits.timeout;
+        for (index, plan) in plans.into_iter().enumerate() {
+            let (sender, receiver) = unbounded();
+            let worker = Worker::new(index, plan, shared.clone(), receiver, outbox.clone());
+            // Without the thread of one host, its commands go nowhere, and so do the others' when this
+            // returns.
+            std::thread::Builder::new()
+                .name(format!("rs-host-{index}"))
+                .stack_size(STACK_BYTES)
+                .spawn(move || worker.run(deadline))?;
+            commands.push(sender);
+        }
+        let (set_up, settled) = (vec![false; count], vec![false; count]);
+        Ok(Launch { shared, commands, events, set_up, settled })
+    }
+
+    /// Waits until every host is ready or has failed, or until `deadline`.
+    pub fn wait_until_set_up(&mut self, deadline: Instant) {
+        while self.set_up.contains(&false) && self.next_event(deadline) {}
+    }
+
+    /// All that are ready begin, with tick 0 at this instant of our `CLOCK_MONOTONIC`.
+    pub fn go(&self, start_ns: u64) {
+        self.tell(Command::Go(start_ns));
+    }
+
+    /// All stop, and are fetched from until `deadline`.
+    pub fn stop(&self, deadline: Instant) {
+        self.tell(Command::Stop(deadline));
+    }
+
+    /// Waits until every host has been fetched from or cannot be, or until `deadline`. `progress`
+    /// hears how many hosts are done, and how many bytes have come.
+    pub fn wait_until_settled(&mut self, deadline: Instant, progress: &mut dyn FnMut(usize, u64)) {
+        /// How often it is said how far it is.
+        const REFRESH: Duration = Duration::from_millis(100);
+        loop {
+            let done = self.settled.iter().filter(|settled| **settled).count();
+            // Nothing is handed over by the count.
+            progress(done, self.shared.bytes.load(Ordering::Relaxed));
+            if done == self.settled.len() || Instant::now() >= deadline {
+                return;
+            }
+            self.next_event(deadline.min(Instant::now() + REFRESH));
+        }
+    }
+
+    /// Ends all conversations. What has been fetched from a host is removed there, unless it is one of
+    /// `kept`. Waits for them until `deadline`.
+    pub fn end(mut self, kept: &[String], deadline: Instant) -> Vec<HostRecord> {
+        for (commands, record) in self.commands.iter().zip(self.records()) {
+            let discard = !kept.contains(&record.spec.name);
+            let _ = commands.send(Command::End { discard });
+        }
+        self.commands.clear();
+        // Each drops its end.
+        while let Ok(_) | Err(RecvTimeoutError::Timeout) = self.events.recv_deadline(deadline) {
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        self.records()
+    }
+
+    /// What is known of each host.
+    pub fn records(&self) -> Vec<HostRecord> {
+        lock(&self.shared.records).clone()
+    }
+
+    /// Longest round trip that a clock was measured by, ns.
+    pub fn longest_trip_ns(&self) -> u64 {
+        let records = lock(&self.shared.records);
+        let trips = records.iter().flat_map(|record| record.clocks.first());
+        trips.map(|offset| offset.uncertainty_ns.saturating_mul(2)).max().unwrap_or(0)
+    }
+
+    fn tell(&self, command: Command) {
+        for commands in &self.commands {
+            // One that is over does not hear it.
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Whether there was one before `deadline`.
+    fn next_event(&mut self, deadline: Instant) -> bool {
+        let Ok((index, event)) = self.events.recv_deadline(deadline) else { return false };
+        let flags = match event {
+            Event::SetUp => &mut self.set_up,
+            Event::Settled => &mut self.settled,
+        };
+        if let Some(flag) = flags.get_mut(index) {
+            *flag = true;
+        }
+        true
+    }
+}

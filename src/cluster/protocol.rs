@@ -1,0 +1,543 @@
+//! What launcher and agent say to each other: messages, and frames around them. Pure: bytes come in
+//! and go out, nothing is read or written.
+//!
+//! ```text
+//! agent, once:  START_MARKER nonce "\n"          behind whatever a shell's profile has printed
+//! both ways:    | length u32 | XXH3-64 u64 | kind u8 | body |       all little endian
+//! ```
+//!
+//! `length` counts kind and body. A control message is JSON, a chunk of a ring is binary. Whatever
+//! the other side sends is bounded before it takes memory, and a wrong byte ends the conversation.
+
+use super::clock::Moment;
+use super::machine::MachineIdentity;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::time::Duration;
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Version of all this. The launcher brings its agent along, so that it differs only where
+/// `--remote-binary` names another.
+pub const VERSION: u32 = 1;
+/// Begins the first line that is the agent's own.
+pub const START_MARKER: &str = "\u{1}ringstat-agent ";
+/// Longest frame, without length and checksum.
+pub const MAX_FRAME_BYTES: usize = 1 << 20;
+/// Noise that may come before the marker: profiles are chatty, but not endless.
+pub const MAX_NOISE_BYTES: usize = 1 << 20;
+/// Bytes of a ring that go into one chunk, before compression.
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// Ring files that one host may have: as many as a run can have at a time, and their mirrors.
+pub const MAX_FILES: usize = 512;
+
+const HEAD_BYTES: usize = 12;
+const CONTROL: u8 = 1;
+const CHUNK: u8 = 2;
+const CHUNK_HEAD_BYTES: usize = 16;
+
+/// What a launcher asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// What time is it? `beat`: and tell the recorder that somebody still wants it.
+    Ping {
+        /// Comes back.
+        id: u64,
+        /// Whether the recorder is to hear of it.
+        beat: bool,
+    },
+    /// All that follows is about this run.
+    Attach(Place),
+    /// Get everything ready, and wait for [`Go`](Self::Go).
+    Prepare(Box<Settings>),
+    /// Tick 0 is at this instant of the host's `CLOCK_MONOTONIC`.
+    Go {
+        /// The instant.
+        start_monotonic_ns: u64,
+    },
+    /// Take the last sample, and end.
+    Stop,
+    /// Which rings are there?
+    List,
+    /// Send one of them, from an offset on.
+    Fetch {
+        /// Its place in the list.
+        file: u32,
+        /// What is there already.
+        from: u64,
+    },
+    /// The rings are not needed any more.
+    Discard,
+    /// The conversation is over.
+    Bye,
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Its first words.
+    Hello(Box<Hello>),
+    /// To [`Request::Ping`].
+    Pong {
+        /// That of the ping.
+        id: u64,
+        /// The host's clocks.
+        now: Moment,
+        /// The recorder, if it was to hear of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recorder: Option<RecorderState>,
+    },
+    /// To [`Request::Attach`].
+    Attached(RecorderState),
+    /// To [`Request::Prepare`]: it waits.
+    Prepared,
+    /// To [`Request::Go`].
+    Going,
+    /// To [`Request::Stop`]: no recorder of this run is alive.
+    Stopped {
+        /// Whether it ended just now, by itself, or was gone already.
+        was_running: bool,
+    },
+    /// To [`Request::List`].
+    Files(Vec<FileEntry>),
+    /// Behind the last chunk of a file.
+    End {
+        /// Its place in the list.
+        file: u32,
+        /// XXH3-64 of all its bytes.
+        check: u64,
+    },
+    /// To [`Request::Discard`].
+    Discarded,
+    /// To [`Request::Bye`].
+    Goodbye,
+    /// Instead of any of these.
+    Failed {
+        /// Why.
+        what: String,
+    },
+}
+
+/// Who an agent is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Version of the program.
+    pub ringstat: String,
+    /// What the host calls itself.
+    pub hostname: String,
+    /// The same for two names of one machine, and for no two machines.
+    pub machine: MachineIdentity,
+    /// Whether the kernel's clock is disciplined by a time service; `None` if it does not say.
+    pub clock_synchronised: Option<bool>,
+}
+
+impl Hello {
+    /// An agent's first words, of this machine: `hostname` is what it calls itself.
+    pub fn here(hostname: String, clock_synchronised: Option<bool>) -> Hello {
+        Hello {
+            version: VERSION,
+            ringstat: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname,
+            machine: MachineIdentity::own(),
+            clock_synchronised,
+        }
+    }
+}
+
+/// A run on a host, and where it lies there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The run on this host.
+    pub run_id: Uuid,
+    /// Another directory below which rings go.
+    pub ring_base: Option<String>,
+    /// Another directory below which mirrors go.
+    pub mirror_base: Option<String>,
+}
+
+/// What there is of a run on a host.
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecorderState {
+    /// Nothing.
+    #[default]
+    None,
+    /// A recorder that waits for its start.
+    Prepared,
+    /// A recorder that lives.
+    Running {
+        /// Samples taken.
+        samples: u64,
+        /// Ticks missed.
+        missed: u64,
+    },
+    /// Rings, and no recorder.
+    Ended,
+}
+
+/// How a host is to record. What is not said is as the launcher's own options have it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Time between two ticks.
+    pub interval: Duration,
+    /// Newest samples that are kept.
+    pub max_samples: u64,
+    /// Time between two syncs of the mirror.
+    pub sync_interval: Duration,
+    /// Sources by name.
+    pub sources: Vec<String>,
+    /// For the ring's description.
+    pub benchmark_type: String,
+    /// For the ring's description.
+    pub command: Vec<String>,
+    /// Name of the policy of the sampler's thread.
+    pub policy: String,
+    /// Its nice value.
+    pub nice: Option<i32>,
+    /// Its CPU: a number, `none` or `auto`.
+    pub cpu: String,
+    /// Another `/proc`.
+    pub procfs: String,
+    /// Whether there is to be a mirror.
+    pub mirror: bool,
+    /// How long to record without hearing of a launcher.
+    pub orphan_timeout: Duration,
+    /// How long to record at most.
+    pub max_duration: Option<Duration>,
+    /// Who asks, for people who find the run on the host.
+    pub launcher: String,
+}
+
+/// One ring file as it can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Whether it is the mirror's copy.
+    pub is_mirror: bool,
+    /// Bytes up to the last one that was written.
+    pub bytes: u64,
+}
+
+/// A part of a ring file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Place of the file in the list.
+    pub file: u32,
+    /// Where it begins.
+    pub offset: u64,
+    /// At most [`CHUNK_BYTES`].
+    pub bytes: Vec<u8>,
+}
+
+/// Anything that is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message<C> {
+    /// Words.
+    Control(C),
+    /// Bytes of a ring.
+    Chunk(Chunk),
+}
+
+/// The other side does not speak this protocol, or not rightly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// No frame is so long, or so short.
+    #[error("a frame of {found} bytes, expected 1 to {MAX_FRAME_BYTES}")]
+    Length {
+        /// What it says.
+        found: u32,
+    },
+    /// Bytes were changed on the way, or are no frame.
+    #[error("a frame's checksum is {found:#018x}, expected {expected:#018x}")]
+    Check {
+        /// What it says.
+        found: u64,
+        /// What its bytes have.
+        expected: u64,
+    },
+    /// Not of this version.
+    #[error("a frame of kind {0}, expected {CONTROL} or {CHUNK}")]
+    Kind(u8),
+    /// A control message that is none.
+    #[error("a message that cannot be understood: {0}")]
+    Message(String),
+    /// A chunk that is none.
+    #[error("a chunk that cannot be unpacked: {0}")]
+    Chunk(&'static str),
+    /// There is no agent behind the noise.
+    #[error("no agent speaks within the first {MAX_NOISE_BYTES} bytes")]
+    NoMarker,
+}
+
+/// Puts a frame around a control message, behind what `out` has.
+///
+/// # Errors
+/// [`ProtocolError::Length`] if it is too long, [`ProtocolError::Message`] if it cannot be JSON.
+pub fn put_control(message: &impl Serialize, out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+    let json =
+        serde_json::to_vec(message).map_err(|error| ProtocolError::Message(error.to_string()))?;
+    put_frame(CONTROL, &[&json], out)
+}
+
+/// Puts a chunk, compressed, behind what `out` has.
+///
+/// # Errors
+/// [`ProtocolError::Length`] if there are more than [`CHUNK_BYTES`].
+pub fn put_chunk(
+    file: u32,
+    offset: u64,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ProtocolError> {
+    if bytes.len() > CHUNK_BYTES {
+        let found = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        return Err(ProtocolError::Length { found });
+    }
+    let mut head = [0; CHUNK_HEAD_BYTES];
+    head[..4].copy_from_slice(&file.to_le_bytes());
+    head[4..12].copy_from_slice(&offset.to_le_bytes());
+    head[12..].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
+    put_frame(CHUNK, &[&head, &lz4_flex::block::compress(bytes)], out)
+}
+
+fn put_frame(kind: u8, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+    let start = out.len();
+    out.resize(start + HEAD_BYTES, 0);
+    out.push(kind);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    let length = out.len() - start - HEAD_BYTES;
+    let found = u32::try_from(length).unwrap_or(u32::MAX);
+    if length > MAX_FRAME_BYTES {
+        out.truncate(start);
+        return Err(ProtocolError::Length { found });
+    }
+    let check = xxh3_64(&out[start + HEAD_BYTES..]);
+    out[start..start + 4].copy_from_slice(&found.to_le_bytes());
+    out[start + 4..start + HEAD_BYTES].copy_from_slice(&check.to_le_bytes());
+    Ok(())
+}
+
+/// Takes frames out of a stream of bytes, as they come in.
+#[derive(Debug, Default)]
+pub struct Frames {
+    bytes: VecDeque<u8>,
+}
+
+impl Frames {
+    /// More bytes have come. Never holds more than one frame beyond what is [taken](Self::take).
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+    }
+
+    /// The next message, if all of it is there.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]: the stream is of no use any more.
+    pub fn take<C: DeserializeOwned>(&mut self) -> Result<Option<Message<C>>, ProtocolError> {
+        let buffer = self.bytes.make_contiguous();
+        let Some((head, rest)) = buffer.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
+        let found = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let length = found as usize;
+        if !(1..=MAX_FRAME_BYTES).contains(&length) {
+            return Err(ProtocolError::Length { found });
+        }
+        let Some(frame) = rest.get(..length) else { return Ok(None) };
+        let (mut found, expected) = ([0; 8], xxh3_64(frame));
+        found.copy_from_slice(&head[4..]);
+        let found = u64::from_le_bytes(found);
+        if found != expected {
+            return Err(ProtocolError::Check { found, expected });
+        }
+        let message = message(frame)?;
+        self.bytes.drain(..HEAD_BYTES + length);
+        Ok(Some(message))
+    }
+}
+
+fn message<C: DeserializeOwned>(frame: &[u8]) -> Result<Message<C>, ProtocolError> {
+    match frame.split_first() {
+        Some((&CONTROL, json)) => serde_json::from_slice(json)
+            .map(Message::Control)
+            .map_err(|error| ProtocolError::Message(error.to_string())),
+        Some((&CHUNK, body)) => chunk(body).map(Message::Chunk),
+        Some((kind, _)) => Err(ProtocolError::Kind(*kind)),
+        None => Err(ProtocolError::Length { found: 0 }),
+    }
+}
+
+fn chunk(body: &[u8]) -> Result<Chunk, ProtocolError> {
+    let short = ProtocolError::Chunk("it ends in its head");
+    let (file, rest) = body.split_first_chunk::<4>().ok_or(short.clone())?;
+    let (offset, rest) = rest.split_first_chunk::<8>().ok_or(short.clone())?;
+    let (length, packed) = rest.split_first_chunk::<4>().ok_or(short)?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > CHUNK_BYTES {
+        return Err(ProtocolError::Chunk("it would be too long"));
+    }
+    // No more room than it says: what is longer is an error, and no memory.
+    let mut bytes = vec![0; length];
+    match lz4_flex::block::decompress_into(packed, &mut bytes) {
+        Ok(count) if count == length => {}
+        _ => return Err(ProtocolError::Chunk("its bytes are not what they say")),
+    }
+    Ok(Chunk { file: u32::from_le_bytes(*file), offset: u64::from_le_bytes(*offset), bytes })
+}
+
+/// Looks for the agent's start behind the noise of shells.
+#[derive(Debug)]
+pub struct Marker {
+    line: Vec<u8>,
+    seen: Vec<u8>,
+    noise: usize,
+}
+
+impl Marker {
+    /// The line that an agent says first. `nonce` is the launcher's choice: no profile prints it.
+    pub fn line(nonce: &str) -> String {
+        format!("{START_MARKER}{nonce}\n")
+    }
+
+    /// Waits for that line.
+    pub fn new(nonce: &str) -> Marker {
+        Marker { line: Marker::line(nonce).into_bytes(), seen: Vec::new(), noise: 0 }
+    }
+
+    /// More bytes have come. What lies behind the marker, once it is found.
+    ///
+    /// # Errors
+    /// [`ProtocolError::NoMarker`] if there is too much else.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, ProtocolError> {
+        self.seen.extend_from_slice(bytes);
+        let found = self.seen.windows(self.line.len()).position(|window| window == self.line);
+        if let Some(at) = found {
+            return Ok(Some(self.seen.split_off(at + self.line.len())));
+        }
+        let keep = self.seen.len().min(self.line.len() - 1);
+        let dropped = self.seen.len() - keep;
+        self.noise += dropped;
+        self.seen.drain(..dropped);
+        if self.noise > MAX_NOISE_BYTES { Err(ProtocolError::NoMarker) } else { Ok(None) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(bytes: &[u8], step: usize) -> Result<Vec<Message<Request>>, ProtocolError> {
+        let mut frames = Frames::default();
+        let mut messages = Vec::new();
+        for part in bytes.chunks(step) {
+            frames.push(part);
+            while let Some(message) = frames.take()? {
+                messages.push(message);
+            }
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn messages_come_out_as_they_went_in_whatever_the_pieces() {
+        let mut bytes = Vec::new();
+        let ping = Request::Ping { id: 7, beat: true };
+        put_control(&ping, &mut bytes).unwrap();
+        let ring: Vec<u8> = (0..CHUNK_BYTES).map(|at| (at / 100) as u8).collect();
+        put_chunk(3, 1 << 40, &ring, &mut bytes).unwrap();
+        put_control(&Request::Stop, &mut bytes).unwrap();
+        assert!(bytes.len() < CHUNK_BYTES / 10, "{} bytes: not compressed", bytes.len());
+        let expected = [
+            Message::Control(ping),
+            Message::Chunk(Chunk { file: 3, offset: 1 << 40, bytes: ring }),
+            Message::Control(Request::Stop),
+        ];
+        for step in [1, 7, 4096, bytes.len()] {
+            assert_eq!(all(&bytes, step).unwrap(), expected, "{step}");
+        }
+        assert_eq!(all(&bytes[..bytes.len() - 1], 100).unwrap(), expected[..2]);
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_few_bytes() {
+        let mut bytes = Vec::new();
+        put_control(&Request::Ping { id: 1_000_000, beat: true }, &mut bytes).unwrap();
+        assert!(bytes.len() < 64, "{}", bytes.len());
+    }
+
+    #[test]
+    fn every_wrong_byte_is_found() {
+        let mut good = Vec::new();
+        put_control(&Request::Fetch { file: 1, from: 9 }, &mut good).unwrap();
+        for at in 0..good.len() {
+            for flip in [1, 0x80] {
+                let mut bad = good.clone();
+                bad[at] ^= flip;
+                // A length that is longer than what is there waits for more, at most a frame.
+                assert!(all(&bad, 1000).is_err() || all(&bad, 1000) == Ok(vec![]), "{at} {flip}");
+                bad.resize(bad.len() + MAX_FRAME_BYTES, 0);
+                assert!(all(&bad, 4096).is_err(), "{at} {flip}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_before_it_takes_memory() {
+        let head = |length: u32| [&length.to_le_bytes()[..], &[0; 8]].concat();
+        for length in [0, MAX_FRAME_BYTES as u32 + 1, u32::MAX] {
+            assert_eq!(all(&head(length), 5), Err(ProtocolError::Length { found: length }));
+        }
+        let long = "x".repeat(MAX_FRAME_BYTES);
+        let mut out = vec![1];
+        assert!(put_control(&Reply::Failed { what: long }, &mut out).is_err());
+        assert_eq!(out, [1]);
+        assert!(put_chunk(0, 0, &[0; CHUNK_BYTES + 1], &mut out).is_err());
+        let mut bomb = vec![CHUNK];
+        bomb.extend([0; 12]);
+        bomb.extend(u32::MAX.to_le_bytes());
+        let mut out = Vec::new();
+        put_frame(bomb[0], &[&bomb[1..]], &mut out).unwrap();
+        assert_eq!(all(&out, 9), Err(ProtocolError::Chunk("it would be too long")));
+        let packed = lz4_flex::block::compress(&[7; 100_000]);
+        let head = [&[0; 12][..], &10_u32.to_le_bytes()].concat();
+        let mut out = Vec::new();
+        put_frame(CHUNK, &[&head, &packed], &mut out).unwrap();
+        assert!(matches!(all(&out, 9), Err(ProtocolError::Chunk(_))));
+    }
+
+    #[test]
+    fn the_marker_is_found_behind_noise_and_only_with_its_nonce() {
+        let noise = format!("Welcome!\n{START_MARKER}0000\n{START_MARKER}ab");
+        let stream = [noise.as_bytes(), Marker::line("abcd").as_bytes(), b"frame"].concat();
+        for step in [1, 3, stream.len()] {
+            let mut marker = Marker::new("abcd");
+            let mut behind: Option<Vec<u8>> = None;
+            for part in stream.chunks(step) {
+                match &mut behind {
+                    Some(bytes) => bytes.extend(part),
+                    None => behind = marker.push(part).unwrap(),
+                }
+            }
+            assert_eq!(behind.unwrap(), b"frame", "{step}");
+        }
+        let mut marker = Marker::new("abcd");
+        let endless = (0..1000).try_for_each(|_| marker.push(&[b'y'; 4096]).map(drop));
+        assert_eq!(endless, Err(ProtocolError::NoMarker));
+        assert!(marker.seen.len() <= 4096 + 64, "noise is not kept");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = all(&bytes, 7);
+            let mut framed = Vec::new();
+            put_frame(bytes.first().copied().unwrap_or(0) % 4, &[&bytes], &mut framed).unwrap();
+            let _ = all(&framed, 64);
+        }
+    }
+}

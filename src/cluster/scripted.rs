@@ -1,0 +1,188 @@
+//! An agent that says what it was told to, whatever it is asked: for tests and fuzz targets of the
+//! launcher's side.
+
+use super::collect::{CollectError, Collected, collect};
+use super::protocol::Marker;
+use super::session::Session;
+use super::transport::{Channel, End};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Says these bytes, and ends.
+pub struct Scripted {
+    bytes: Vec<u8>,
+    at: usize,
+    /// Bytes that it gives at a time.
+    step: usize,
+}
+
+impl Channel for Scripted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.step).min(self.bytes.len() - self.at);
+        bytes[..count].copy_from_slice(&self.bytes[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+
+    fn read_stderr(&mut self, _bytes: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn end_input(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, _to_write: bool, _deadline: Instant) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, _deadline: Instant) -> End {
+        End::Status(0)
+    }
+}
+
+/// Fetches into `dir` at most `most` bytes from an agent that says `said` behind its marker.
+///
+/// # Errors
+/// [`CollectError`].
+pub fn collect_from(
+    said: &[u8],
+    step: usize,
+    dir: &Path,
+    most: u64,
+) -> Result<Collected, CollectError> {
+    const NONCE: &str = "0123";
+    let bytes = [Marker::line(NONCE).as_bytes(), said].concat();
+    let channel = Box::new(Scripted { bytes, at: 0, step: step.max(1) });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut session, _) = Session::begin(channel, NONCE, deadline)?;
+    collect(&mut session, dir, most, deadline, &mut |_| {})
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::protocol::{FileEntry, Hello, Reply, VERSION, put_chunk, put_control};
+    use super::super::session::SessionError;
+    use super::*;
+    use std::fs;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    const MOST: u64 = 1 << 20;
+
+    struct Script(Vec<u8>);
+
+    impl Script {
+        fn new() -> Script {
+            Script(Vec::new()).says(&Reply::Hello(Box::new(Hello::here("h".into(), None))))
+        }
+
+        fn says(mut self, reply: &Reply) -> Script {
+            put_control(reply, &mut self.0).unwrap();
+            self
+        }
+
+        fn lists(self, files: &[(u64, u64)]) -> Script {
+            let entry =
+                |&(segment, bytes): &(u64, u64)| FileEntry { segment, is_mirror: false, bytes };
+            self.says(&Reply::Files(files.iter().map(entry).collect()))
+        }
+
+        fn sends(mut self, file: u32, offset: u64, bytes: &[u8]) -> Script {
+            put_chunk(file, offset, bytes, &mut self.0).unwrap();
+            self
+        }
+
+        fn ends(self, file: u32, bytes: &[u8]) -> Script {
+            self.says(&Reply::End { file, check: xxh3_64(bytes) })
+        }
+
+        fn collect(&self, dir: &Path) -> Result<Collected, CollectError> {
+            collect_from(&self.0, 1000, dir, MOST)
+        }
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn rings_come_with_their_zeros_and_under_our_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = [&[1; 100][..], &[0; 900], &[2; 24]].concat();
+        let script = Script::new()
+            .lists(&[(7, 1024)])
+            .sends(0, 0, &ring[..100])
+            .sends(0, 1000, &ring[1000..])
+            .ends(0, &ring);
+        assert_eq!(script.collect(dir.path()).unwrap(), Collected { files: 1, bytes: 1024 });
+        assert_eq!(names(dir.path()), ["00007.ring"]);
+        assert_eq!(fs::read(dir.path().join("00007.ring")).unwrap(), ring);
+        // What is there is not asked for again.
+        let again = Script::new().lists(&[(7, 1024)]);
+        assert_eq!(again.collect(dir.path()).unwrap().files, 1);
+    }
+
+    #[test]
+    fn what_was_cut_off_goes_on_where_it_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring: Vec<u8> = (0..600 << 10).map(|at| (at % 251) as u8).collect();
+        let (first, rest) = ring.split_at(256 << 10);
+        let lists = || Script::new().lists(&[(0, ring.len() as u64)]);
+        let cut = lists().sends(0, 0, first).collect(dir.path()).unwrap_err();
+        assert!(cut.is_lost(), "{cut}");
+        let second = 512 << 10;
+        let script = lists()
+            .sends(0, 256 << 10, &rest[..256 << 10])
+            .sends(0, second, &ring[second as usize..])
+            .ends(0, &ring);
+        script.collect(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("00000.ring")).unwrap(), ring);
+    }
+
+    #[test]
+    fn an_agent_can_neither_fill_the_disk_nor_speak_out_of_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |script: Script| script.collect(dir.path()).unwrap_err().to_string();
+        let too_large = refused(Script::new().lists(&[(0, MOST), (1, 1)]));
+        assert!(too_large.contains("at most 1048576"), "{too_large}");
+        assert!(refused(Script::new().lists(&[(0, u64::MAX), (1, u64::MAX)])).contains("at most"));
+        let many: Vec<(u64, u64)> = (0..600).map(|segment| (segment, 1)).collect();
+        assert!(refused(Script::new().lists(&many)).contains("600 files"));
+        assert!(refused(Script::new().lists(&[(0, 1), (0, 1)])).contains("twice"));
+        assert_eq!(names(dir.path()), [""; 0]);
+        let one = || Script::new().lists(&[(0, 10)]);
+        assert!(refused(one().sends(0, 0, &[1; 11])).contains("behind the end"));
+        assert!(refused(one().sends(0, u64::MAX, &[1])).contains("behind the end"));
+        assert!(refused(one().sends(1, 0, &[1])).contains("another ring"));
+        assert!(refused(one().sends(0, 5, &[1; 5]).sends(0, 0, &[1])).contains("already"));
+        assert!(refused(one().says(&Reply::Discarded)).contains("Discarded"));
+        assert!(
+            refused(one().says(&Reply::Failed { what: "\u{1b}[2Jno".into() })) == "[2Jno",
+            "nothing for terminals"
+        );
+        assert!(refused(one().sends(0, 0, &[1; 10]).ends(0, &[2; 10])).contains("checksum"));
+        assert_eq!(names(dir.path()), [""; 0], "a file that is wrong is no start for another");
+    }
+
+    #[test]
+    fn another_version_is_told_so() {
+        let mut old = Hello::here("h".into(), None);
+        old.version = VERSION + 1;
+        let script = Script(Vec::new()).says(&Reply::Hello(Box::new(old)));
+        let dir = tempfile::tempdir().unwrap();
+        let error = script.collect(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, CollectError::Session(SessionError::Version { found, .. }) if found == VERSION + 1)
+        );
+    }
+}

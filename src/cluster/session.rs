@@ -1,0 +1,303 @@
+//! The launcher's side of one conversation with an agent: frames over a channel, an answer for each
+//! request, every wait bounded. What an agent says is checked here for its form, and never believed for
+//! more than its own host.
+
+use super::clock::{self, Offset, RoundTrip, now};
+use super::protocol::{
+    Frames, Hello, MAX_FRAME_BYTES, Marker, Message, ProtocolError, RecorderState, Reply, Request,
+    VERSION, put_control,
+};
+use super::transport::{Channel, End};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Bytes of standard error that are kept: the last ones say why.
+const MAX_STDERR_BYTES: usize = 4 << 10;
+/// Characters of anything an agent says that are shown.
+const SHOWN_CHARS: usize = 500;
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 << 10;
+/// How long is waited for how a command ended, when its output has.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Why a conversation ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The connection, or the agent, is gone: it may be tried again.
+    #[error("the connection ended: {0}")]
+    Lost(String),
+    /// The agent's shell or the agent itself ended before its first word.
+    #[error("the agent does not start: {0}")]
+    NotStarted(String),
+    /// Nothing was heard in time.
+    #[error("no answer in time ({0})")]
+    TimedOut(&'static str),
+    /// It is no agent, or a broken one.
+    #[error("the agent speaks wrongly: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// Another version of ringstat.
+    #[error(
+        "the agent there (ringstat {ringstat}) speaks version {found} of the protocol, expected \
+         {VERSION}; install this version there, or leave --remote-binary away"
+    )]
+    Version {
+        /// Version of the program.
+        ringstat: String,
+        /// What it speaks.
+        found: u32,
+    },
+    /// The agent cannot do it.
+    #[error("{0}")]
+    Refused(String),
+    /// It says what was not asked.
+    #[error("the agent answers {found}, expected {expected}")]
+    Unexpected {
+        /// What it says.
+        found: String,
+        /// What was asked for.
+        expected: &'static str,
+    },
+}
+
+impl SessionError {
+    /// Whether another connection may do better.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, SessionError::Lost(_) | SessionError::TimedOut(_))
+    }
+}
+
+/// Text of somebody else's, fit for terminals and files.
+pub fn shown(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = clean.trim();
+    let mut shown: String = clean.chars().take(SHOWN_CHARS).collect();
+    if clean.chars().nth(SHOWN_CHARS).is_some() {
+        shown.push_str(" ...");
+    }
+    shown
+}
+
+/// A conversation.
+pub struct Session<'l> {
+    channel: Box<dyn Channel + 'l>,
+    frames: Frames,
+    out: Vec<u8>,
+    stderr: Vec<u8>,
+    buffer: Vec<u8>,
+    pings: u64,
+}
+
+impl<'l> Session<'l> {
+    /// Waits for the agent's first words, behind whatever a shell's profile says. `nonce` is what the
+    /// agent was told to say.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn begin(
+        channel: Box<dyn Channel + 'l>,
+        nonce: &str,
+        deadline: Instant,
+    ) -> Result<(Session<'l>, Hello), SessionError> {
+        let mut session = Session {
+            channel,
+            frames: Frames::default(),
+            out: Vec::new(),
+            stderr: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            pings: 0,
+        };
+        let mut marker = Marker::new(nonce);
+        loop {
+            let count = match session.read(deadline, "the agent's start") {
+                Err(SessionError::Lost(why)) => return Err(SessionError::NotStarted(why)),
+                other => other?,
+            };
+            if let Some(behind) = marker.push(&session.buffer[..count])? {
+                session.frames.push(&behind);
+                break;
+            }
+        }
+        match session.reply(deadline, "the agent's first words")? {
+            Reply::Hello(hello) if hello.version == VERSION => {
+                let clean = Hello {
+                    ringstat: shown(&hello.ringstat),
+                    hostname: shown(&hello.hostname),
+                    ..*hello
+                };
+                Ok((session, clean))
+            }
+            Reply::Hello(hello) => Err(SessionError::Version {
+                ringstat: shown(&hello.ringstat),
+                found: hello.version,
+            }),
+            other => Err(unexpected(&other, "its first words")),
+        }
+    }
+
+    /// Asks, and waits for the answer; an agent that says that it cannot is an error.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn ask(
+        &mut self,
+        request: &Request,
+        deadline: Instant,
+        what: &'static str,
+    ) -> Result<Reply, SessionError> {
+        self.say(request, deadline, what)?;
+        self.reply(deadline, what)
+    }
+
+    /// What `trips` questions say of the host's clocks, and the recorder, if it was to be told of them.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn clock(
+        &mut self,
+        trips: usize,
+        beat: bool,
+        deadline: Instant,
+    ) -> Result<(Offset, RecorderState), SessionError> {
+        let mut found = Vec::with_capacity(trips);
+        let mut state = RecorderState::None;
+        for trip in 0..trips.max(1) {
+            self.pings += 1;
+            let id = self.pings;
+            let asked = now();
+            let beat = beat && trip == 0;
+            let reply = self.ask(&Request::Ping { id, beat }, deadline, "what time it is")?;
+            let heard = now();
+            match reply {
+                Reply::Pong { id: same, now: answer, recorder } if same == id => {
+                    state = recorder.unwrap_or(state);
+                    // The first one also asks the recorder, and takes longer.
+                    found.push(RoundTrip { asked, answer, heard });
+                }
+                other => return Err(unexpected(&other, "the time")),
+            }
+        }
+        let offset = clock::best(&found).unwrap_or_default();
+        Ok((offset, state))
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn message(
+        &mut self,
+        deadline: Instant,
+        what: &'static str,
+    ) -> Result<Message<Reply>, SessionError> {
+        loop {
+            if let Some(message) = self.frames.take()? {
+                return Ok(message);
+            }
+            let count = self.read(deadline, what)?;
+            self.frames.push(&self.buffer[..count]);
+        }
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn say(
+        &mut self,
+        request: &Request,
+        deadline: Instant,
+        what: &'static str,
+    ) -> Result<(), SessionError> {
+        put_control(request, &mut self.out)?;
+        while !self.out.is_empty() {
+            match self.channel.write(&self.out) {
+                Ok(count) => drop(self.out.drain(..count)),
+                Err(error) if is_for_later(&error) => {
+                    self.drain_stderr();
+                    self.wait(true, deadline, what)?;
+                }
+                Err(error) => return Err(self.lost(&error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, deadline: Instant, what: &'static str) -> Result<Reply, SessionError> {
+        match self.message(deadline, what)? {
+            Message::Control(Reply::Failed { what }) => Err(SessionError::Refused(shown(&what))),
+            Message::Control(reply) => Ok(reply),
+            Message::Chunk(_) => {
+                Err(SessionError::Unexpected { found: "with a ring".to_owned(), expected: what })
+            }
+        }
+    }
+
+    /// Some bytes of its output, in `self.buffer`.
+    fn read(&mut self, deadline: Instant, what: &'static str) -> Result<usize, SessionError> {
+        loop {
+            // Before each look: what is not read of this one stops the other.
+            self.drain_stderr();
+            match self.channel.read(&mut self.buffer) {
+                Ok(0) => return Err(self.ended()),
+                Ok(count) => return Ok(count),
+                Err(error) if is_for_later(&error) => self.wait(false, deadline, what)?,
+                Err(error) => return Err(self.lost(&error.to_string())),
+            }
+        }
+    }
+
+    fn wait(
+        &mut self,
+        to_write: bool,
+        deadline: Instant,
+        what: &'static str,
+    ) -> Result<(), SessionError> {
+        if Instant::now() >= deadline {
+            return Err(SessionError::TimedOut(what));
+        }
+        match self.channel.wait(to_write, deadline) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.lost(&error.to_string())),
+        }
+    }
+
+    fn drain_stderr(&mut self) {
+        let mut bytes = [0; 4096];
+        // However it ends, the other stream says so too.
+        while let Ok(count @ 1..) = self.channel.read_stderr(&mut bytes) {
+            self.stderr.extend_from_slice(&bytes[..count]);
+            let surplus = self.stderr.len().saturating_sub(MAX_STDERR_BYTES);
+            self.stderr.drain(..surplus);
+        }
+    }
+
+    fn lost(&mut self, why: &str) -> SessionError {
+        self.drain_stderr();
+        let said = shown(&String::from_utf8_lossy(&self.stderr));
+        SessionError::Lost(if said.is_empty() {
+            shown(why)
+        } else {
+            format!("{}: {said}", shown(why))
+        })
+    }
+
+    fn ended(&mut self) -> SessionError {
+        let why = match self.channel.end(Instant::now() + ENDING) {
+            End::Status(status) => format!("it ended with status {status}"),
+            End::Signal(signal) => format!("signal {signal} ended it"),
+            End::Lost(why) => why,
+        };
+        self.lost(&why)
+    }
+}
+
+/// Any answer but the one that was asked for.
+pub fn unexpected(found: &Reply, expected: &'static str) -> SessionError {
+    SessionError::Unexpected { found: shown(&format!("{found:?}")), expected }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+const _: () = assert!(READ_BYTES <= MAX_FRAME_BYTES);

@@ -1,0 +1,364 @@
+//! A session of libssh2 from the socket to the end of authentication, on one thread and never
+//! blocking: what cannot go on is polled for, until a deadline.
+
+use super::SshOptions;
+use super::auth;
+use super::config::Target;
+use super::error::{ConnectError, Step};
+use super::known_hosts::{self, Entries, Verdict, key_type, lookup_name};
+use super::route::{self, Socket};
+use crate::cluster::transport::poll;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use rustix::event::{PollFd, PollFlags};
+use ssh2::{BlockDirections, ErrorCode, HashType, MethodType};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What libssh2 says when nothing goes on now, and when the server has gone away.
+const EAGAIN: ErrorCode = ErrorCode::Session(-37);
+const SOCKET_DISCONNECT: ErrorCode = ErrorCode::Session(-13);
+const SOCKET_RECV: ErrorCode = ErrorCode::Session(-43);
+const KEX_FAILURE: ErrorCode = ErrorCode::Session(-5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_TRIES: u32 = 8;
+
+/// Why a call did not succeed.
+#[derive(Debug)]
+pub enum Failed {
+    TimedOut,
+    Ssh(ssh2::Error),
+    Io(io::Error),
+}
+
+impl Failed {
+    /// As an error of reading and writing.
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Failed::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+            Failed::Ssh(error) => error.into(),
+            Failed::Io(error) => error,
+        }
+    }
+}
+
+/// A session with its socket. It goes without waiting for its peer.
+pub struct Session {
+    ssh: ssh2::Session,
+    socket: Arc<Socket>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Both would otherwise wait for a peer that may be gone.
+        let _ = self.ssh.disconnect(None, "done", None);
+        self.socket.shut();
+    }
+}
+
+impl Session {
+    /// Connects to `target`, makes sure that it is the right one, and logs in.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect(
+        target: &Target,
+        options: &SshOptions,
+        deadline: Instant,
+        hops: usize,
+    ) -> Result<Session, ConnectError> {
+        let since = Instant::now();
+        let timed_out = |step, remedy| ConnectError::TimedOut {
+            host: target.name.clone(),
+            step,
+            after: since.elapsed(),
+            remedy,
+        };
+        let Some(_permit) = options.throttle.at(&target.host, target.port, deadline) else {
+            let remedy = "others wait for the same server; give a longer --ssh-timeout";
+            return Err(timed_out(Step::Connect, remedy));
+        };
+        let on_file = OnFile::read(target)?;
+        let mut tries = 0;
+        let session = loop {
+            let mut session = Session::new(route::open(target, options, deadline, hops)?, target)?;
+            session.prefer(&on_file, target)?;
+            let failed = match session.handshake(deadline) {
+                Ok(()) => break session,
+                Err(failed) => failed,
+            };
+            tries += 1;
+            // A server that has too many connections, or has had too many bad ones, drops some.
+            let is_dropped = matches!(&failed, Failed::Ssh(error)
+                if [SOCKET_DISCONNECT, SOCKET_RECV].contains(&error.code()));
+            // Half of it at random, so that those who were dropped together do not come together.
+            let pause = FIRST_PAUSE * 2u32.pow(tries - 1);
+            let pause = pause.mul_f64(0.5 + fastrand::f64());
+            if !is_dropped || tries == MAX_TRIES || Instant::now() + pause >= deadline {
+                return Err(match failed {
+                    Failed::TimedOut => timed_out(
+                        Step::Handshake,
+                        "something listens there but does not speak SSH, or is overloaded; check \
+                         it, or give a longer --ssh-timeout",
+                    ),
+                    failed => session.not_agreed(target, &failed, tries),
+                });
+            }
+            drop(session);
+            std::thread::sleep(pause);
+        };
+        on_file.check(target, &session.ssh)?;
+        auth::log_in(&session, target, deadline)?;
+        Ok(session)
+    }
+
+    fn new(socket: Socket, target: &Target) -> Result<Session, ConnectError> {
+        let mut ssh = ssh2::Session::new().map_err(|error| ConnectError::Connect {
+            host: target.name.clone(),
+            to: target.host.clone(),
+            found: error.to_string(),
+            remedy: "free some memory",
+        })?;
+        let socket = Arc::new(socket);
+        ssh.set_tcp_stream(Arc::clone(&socket));
+        ssh.set_blocking(false);
+        Ok(Session { ssh, socket })
+    }
+
+    fn handshake(&mut self, deadline: Instant) -> Result<(), Failed> {
+        loop {
+            match self.ssh.handshake() {
+                Err(error) if error.code() == EAGAIN => self.wait(deadline)?,
+                done => return done.map_err(Failed::Ssh),
+            }
+        }
+    }
+
+    /// Makes a call again and again until it has an answer.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn until<T>(
+        &self,
+        deadline: Instant,
+        mut call: impl FnMut(&ssh2::Session) -> Result<T, ssh2::Error>,
+    ) -> Result<T, Failed> {
+        loop {
+            match call(&self.ssh) {
+                Err(error) if error.code() == EAGAIN => self.wait(deadline)?,
+                done => return done.map_err(Failed::Ssh),
+            }
+        }
+    }
+
+    fn wait(&self, deadline: Instant) -> Result<(), Failed> {
+        if Instant::now() >= deadline {
+            return Err(Failed::TimedOut);
+        }
+        let wanted = self.wanted() | PollFlags::IN;
+        let mut fds = [PollFd::new(self.socket(), wanted)];
+        poll(&mut fds, deadline).map_err(Failed::Io)
+    }
+
+    /// What libssh2 waits for, beyond input.
+    pub fn wanted(&self) -> PollFlags {
+        match self.ssh.block_directions() {
+            BlockDirections::Outbound | BlockDirections::Both => PollFlags::OUT,
+            _ => PollFlags::empty(),
+        }
+    }
+
+    pub fn ssh(&self) -> &ssh2::Session {
+        &self.ssh
+    }
+
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// What the server says that it is.
+    pub fn banner(&self) -> String {
+        match self.ssh.banner_bytes() {
+            Some(banner) => banner.escape_ascii().to_string(),
+            None => "which says nothing".into(),
+        }
+    }
+
+    /// Puts the types of keys that are on file first: another one would be taken for a change. Never
+    /// offers those of certificates, which libssh2 does not understand.
+    fn prefer(&self, on_file: &OnFile, target: &Target) -> Result<(), ConnectError> {
+        let wrong = |found: String| ConnectError::Configuration {
+            host: target.name.clone(),
+            found,
+            remedy: "change HostKeyAlgorithms, or give --ssh-program ssh".into(),
+        };
+        let supported = self.ssh.supported_algs(MethodType::HostKey);
+        let supported = supported.map_err(|error| wrong(error.to_string()))?;
+        let wanted = algorithms(&supported, &target.host_key_algorithms, &on_file.types());
+        if wanted.is_empty() {
+            return Err(wrong("none of its HostKeyAlgorithms is known here".into()));
+        }
+        let set = self.ssh.method_pref(MethodType::HostKey, &wanted.join(","));
+        set.map_err(|error| wrong(error.to_string()))
+    }
+
+    fn not_agreed(&self, target: &Target, failed: &Failed, tries: u32) -> ConnectError {
+        let mut found = match failed {
+            Failed::Ssh(error) => format!("{} ({})", error.message(), error.code()),
+            Failed::Io(error) => error.to_string(),
+            Failed::TimedOut => "no answer in time".into(),
+        };
+        if tries > 1 {
+            found += &format!(", {tries} times");
+        }
+        if let Some(said) = self.socket.said() {
+            found += &format!("; its ProxyCommand says {said:?}");
+        }
+        let is_kex = matches!(failed, Failed::Ssh(error) if error.code() == KEX_FAILURE);
+        ConnectError::Handshake {
+            host: target.name.clone(),
+            to: format!("{}:{}", target.host, target.port),
+            banner: self.banner(),
+            found,
+            remedy: if is_kex {
+                "it may allow only what is not built in (key exchange sntrup761, MACs umac or \
+                 hmac-sha1): allow curve25519 or mlkem768 and hmac-sha2 there, or give \
+                 --ssh-program ssh"
+            } else {
+                "check that it is an SSH server and lets this machine in (MaxStartups, \
+                 PerSourcePenalties, TCP wrappers)"
+            },
+        }
+    }
+}
+
+/// What is supported and not forbidden, with what is on file first.
+fn algorithms(supported: &[&str], configured: &[String], on_file: &[String]) -> Vec<String> {
+    let is_supported = |name: &&str| !name.contains("-cert-") && supported.contains(name);
+    const USUAL: [&str; 6] = [
+        "ssh-ed25519",
+        "ecdsa-sha2-nistp256",
+        "ecdsa-sha2-nistp384",
+        "ecdsa-sha2-nistp521",
+        "rsa-sha2-512",
+        "rsa-sha2-256",
+    ];
+    let mut names: Vec<&str> = configured.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names = USUAL.to_vec();
+    }
+    names.retain(is_supported);
+    let is_on_file = |name: &&str| {
+        let kind = if name.starts_with("rsa-sha2-") { "ssh-rsa" } else { name };
+        on_file.iter().any(|each| each == kind)
+    };
+    let (first, rest): (Vec<&str>, Vec<&str>) = names.into_iter().partition(is_on_file);
+    first.into_iter().chain(rest).map(str::to_owned).collect()
+}
+
+/// What files have for a host, by the name with the port, and without it: OpenSSH takes a key that
+/// is known for any port, but does not miss one.
+struct OnFile {
+    name: String,
+    entries: Entries,
+    of_any_port: Entries,
+}
+
+impl OnFile {
+    fn read(target: &Target) -> Result<OnFile, ConnectError> {
+        let read = |name: &str| {
+            let read = Entries::read(&target.known_hosts, name);
+            read.map_err(|(file, source)| ConnectError::KnownHosts {
+                host: target.name.clone(),
+                file,
+                source,
+            })
+        };
+        let has_port = target.alias.is_none() && target.port != 22;
+        let name = match &target.alias {
+            Some(alias) => alias.clone(),
+            None => lookup_name(&target.host, target.port),
+        };
+        Ok(OnFile {
+            entries: read(&name)?,
+            of_any_port: if has_port {
+                read(&lookup_name(&target.host, 22))?
+            } else {
+                Entries::default()
+            },
+            name,
+        })
+    }
+
+    /// As OpenSSH has it, those without the port do not count.
+    fn types(&self) -> Vec<String> {
+        self.entries.types()
+    }
+
+    fn verdict(&self, key: &[u8]) -> Verdict {
+        let of_any_port = self.of_any_port.verdict(key);
+        match self.entries.verdict(key) {
+            Verdict::Unknown if matches!(of_any_port, Verdict::Known | Verdict::Revoked) => {
+                of_any_port
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Fails unless the server's key is the right one, or may be taken for it from now on.
+    fn check(&self, target: &Target, ssh: &ssh2::Session) -> Result<(), ConnectError> {
+        let [host, name] = [target.name.clone(), self.name.clone()];
+        let failed = |file: &PathBuf, source| ConnectError::KnownHosts {
+            host: target.name.clone(),
+            file: file.clone(),
+            source,
+        };
+        let Some((key, _)) = ssh.host_key() else {
+            return Err(failed(&PathBuf::new(), io::ErrorKind::InvalidData.into()));
+        };
+        let kind = key_type(key).unwrap_or("?");
+        let hash = ssh.host_key_hash(HashType::Sha256).unwrap_or_default();
+        let shown = format!("{kind} SHA256:{}", STANDARD_NO_PAD.encode(hash));
+        match self.verdict(key) {
+            Verdict::Known => Ok(()),
+            Verdict::Revoked => Err(ConnectError::RevokedKey { host, name, key: shown }),
+            Verdict::Changed { file, line } => {
+                Err(ConnectError::ChangedKey { host, name, key: shown, file, line })
+            }
+            Verdict::Unknown => match &target.add_new_to {
+                Some(file) => known_hosts::append(file, &name, key, target.hash_known_hosts)
+                    .map_err(|source| failed(file, source)),
+                None => {
+                    let files = target.known_hosts.clone();
+                    Err(ConnectError::UnknownKey { host, name, key: shown, files })
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_on_file_come_first_and_certificates_never() {
+        let supported =
+            ["ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com", "rsa-sha2-512", "ssh-rsa"];
+        let names = |configured: &[&str], on_file: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+            let [configured, on_file]: [Vec<String>; 2] = [owned(configured), owned(on_file)];
+            algorithms(&supported, &configured, &on_file)
+        };
+        assert_eq!(names(&[], &[]), ["ssh-ed25519", "rsa-sha2-512"]);
+        assert_eq!(names(&[], &["ssh-rsa"]), ["rsa-sha2-512", "ssh-ed25519"]);
+        let cert = "ssh-ed25519-cert-v01@openssh.com";
+        assert_eq!(
+            names(&[cert, "rsa-sha2-512", "x", "ssh-rsa"], &[]),
+            ["rsa-sha2-512", "ssh-rsa"]
+        );
+        assert_eq!(names(&[cert], &[]), [""; 0], "never what was not asked for");
+    }
+}

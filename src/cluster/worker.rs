@@ -1,0 +1,396 @@
+//! One host from the launcher's side: a thread that takes it through its phases, whatever happens to the
+//! connection on the way. What all hosts are told, and what they have come to, is `launch`'s.
+
+use super::clock::{self, Offset};
+use super::collect::{CollectError, Collected, collect};
+use super::launch::{Command, Event, HostPlan, Shared, lock};
+use super::machine::MachineIdentity;
+use super::protocol::{RecorderState, Reply, Request};
+use super::record::{Failure, FailureKind, HostRecord, HostState};
+use super::session::{Session, SessionError, unexpected};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Round trips that measure a clock at the start and at the stop: the more, the likelier is one that
+/// nothing held up.
+const CLOCK_TRIPS: usize = 12;
+/// And between: the first one also asks the recorder.
+const BEAT_TRIPS: usize = 2;
+/// Between two attempts to reach a host again.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
+
+/// How far a host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// To be reached and made ready.
+    SetUp,
+    /// Waits for its start.
+    Ready,
+    /// Records by itself.
+    Recording,
+    /// To be stopped and fetched from.
+    Collecting,
+    /// Everything of it is here.
+    Collected,
+    /// Nothing is to be done any more.
+    Over,
+}
+
+/// Why an attempt came to nothing.
+struct Trouble {
+    kind: FailureKind,
+    what: String,
+    /// Another connection may do better.
+    is_lost: bool,
+}
+
+impl From<SessionError> for Trouble {
+    fn from(error: SessionError) -> Trouble {
+        let kind = match error {
+            SessionError::NotStarted(_) | SessionError::Lost(_) | SessionError::TimedOut(_) => {
+                FailureKind::Ssh
+            }
+            _ => FailureKind::Collection,
+        };
+        Trouble { kind, is_lost: error.is_lost(), what: error.to_string() }
+    }
+}
+
+impl From<CollectError> for Trouble {
+    fn from(error: CollectError) -> Trouble {
+        Trouble { kind: FailureKind::Collection, is_lost: error.is_lost(), what: error.to_string() }
+    }
+}
+
+/// What takes one host through its phases.
+pub(super) struct Worker {
+    index: usize,
+    plan: HostPlan,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    events: Sender<(usize, Event)>,
+    phase: Phase,
+    go: Option<u64>,
+    stop: Option<Instant>,
+    end: Option<bool>,
+    has_asked_to_stop: bool,
+    /// As it was measured last.
+    offset: Offset,
+}
+
+impl Worker {
+    /// For host number `index` of those that `shared` has the records of.
+    pub fn new(
+        index: usize,
+        plan: HostPlan,
+        shared: Arc<Shared>,
+        commands: Receiver<Command>,
+        events: Sender<(usize, Event)>,
+    ) -> Worker {
+        Worker {
+            index,
+            phase: if plan.settings.is_some() { Phase::SetUp } else { Phase::Collecting },
+            plan,
+            shared,
+            commands,
+            events,
+            go: None,
+            stop: None,
+            end: None,
+            has_asked_to_stop: false,
+            offset: Offset::default(),
+        }
+    }
+
+    /// Until there is nothing to be done with the host any more. It is to be ready by `set_up_deadline`.
+    pub fn run(mut self, set_up_deadline: Instant) {
+        let mut backoff = FIRST_BACKOFF;
+        while self.phase != Phase::Over {
+            let before = self.phase;
+            let deadline = match self.phase {
+                Phase::SetUp => set_up_deadline,
+                Phase::Collecting => match self.stop {
+                    Some(deadline) => deadline,
+                    None => {
+                        self.hear(None);
+                        continue;
+                    }
+                },
+                _ => Instant::now() + self.shared.limits.timeout,
+            };
+            let Err(trouble) = self.attempt(deadline) else { break };
+            if self.phase != before {
+                backoff = FIRST_BACKOFF;
+            }
+            if !self.goes_on(trouble) {
+                break;
+            }
+            self.hear(Some(backoff));
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+        }
+        self.tell(Event::SetUp);
+        self.tell(Event::Settled);
+    }
+
+    /// Whether it is worth another attempt.
+    fn goes_on(&mut self, trouble: Trouble) -> bool {
+        let Trouble { kind, what, is_lost } = trouble;
+        let failure = Failure { kind, time_unix_ns: clock::now().wall_ns, message: what };
+        let phase = self.phase;
+        self.update(|record| record.trouble = Some(failure.clone()));
+        match phase {
+            Phase::SetUp => {
+                self.fail(HostState::Failed);
+                false
+            }
+            // What is not discarded stays there, and is said to.
+            Phase::Collected | Phase::Over => false,
+            Phase::Ready | Phase::Recording if is_lost => self.end.is_none(),
+            Phase::Collecting if is_lost => {
+                let is_late = self.stop.is_some_and(|deadline| Instant::now() >= deadline);
+                if is_late {
+                    self.fail(HostState::Owing);
+                }
+                !is_late && self.end.is_none()
+            }
+            _ => {
+                self.fail(HostState::Owing);
+                false
+            }
+        }
+    }
+
+    /// What was in the way is what the host failed of.
+    fn fail(&mut self, state: HostState) {
+        self.update(|record| {
+            record.state = state;
+            if let Some(trouble) = record.trouble.take() {
+                record.add_error(trouble);
+            }
+        });
+    }
+
+    /// One connection, for as long as it lasts.
+    fn attempt(&mut self, deadline: Instant) -> Result<(), Trouble> {
+        let ssh = |is_lost| move |what: String| Trouble { kind: FailureKind::Ssh, what, is_lost };
+        let shared = self.shared.clone();
+        let mut link = shared.connect.connect(&self.plan.spec, deadline).map_err(ssh(true))?;
+        let nonce = Uuid::now_v7().simple().to_string();
+        let arguments = format!("agent --nonce {nonce}");
+        let command = shared
+            .connect
+            .agent_line(&self.plan.spec, &mut *link, &arguments, deadline)
+            .map_err(ssh(false))?;
+        let channel = link
+            .exec(&command, deadline)
+            .map_err(|error| ssh(true)(format!("the agent cannot be started: {error}")))?;
+        let (mut session, hello) = Session::begin(channel, &nonce, deadline)?;
+        let attach = Request::Attach(self.plan.place.clone());
+        let there = match session.ask(&attach, deadline, "what there is of the run")? {
+            Reply::Attached(state) => state,
+            other => return Err(unexpected(&other, "what there is of the run").into()),
+        };
+        if self.phase == Phase::SetUp {
+            self.update(|record| {
+                record.hostname.clone_from(&hello.hostname);
+                record.clock_synchronised = hello.clock_synchronised;
+            });
+            if let Some(first) = self.claim(hello.machine) {
+                self.update(|record| record.state = HostState::SameAs(first));
+                self.phase = Phase::Over;
+                return Ok(());
+            }
+            self.set_up(&mut session, deadline)?;
+        } else if self.phase == Phase::Recording {
+            self.find(there);
+        }
+        self.update(|record| record.trouble = None);
+        self.tell(Event::SetUp);
+        self.converse(&mut session)
+    }
+
+    /// The name that this machine goes by already; none if it is this one.
+    fn claim(&self, machine: MachineIdentity) -> Option<String> {
+        if !machine.is_known() {
+            return None;
+        }
+        let own = &self.plan.spec.name;
+        let mut machines = lock(&self.shared.machines);
+        let first = machines.entry(machine).or_insert_with(|| own.clone());
+        (first != own).then(|| first.clone())
+    }
+
+    fn set_up(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
+        self.measure(session, CLOCK_TRIPS, false, deadline)?;
+        let Some(settings) = self.plan.settings.clone() else { return Ok(()) };
+        let prepare = Request::Prepare(Box::new(settings));
+        match session.ask(&prepare, deadline, "the recorder to be ready")? {
+            Reply::Prepared => {}
+            other => return Err(unexpected(&other, "a recorder that is ready").into()),
+        }
+        self.phase = Phase::Ready;
+        self.update(|record| record.state = HostState::Ready);
+        Ok(())
+    }
+
+    fn converse(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
+        let timeout = self.shared.limits.timeout;
+        loop {
+            match self.phase {
+                Phase::SetUp | Phase::Over => return Ok(()),
+                Phase::Ready => match (self.go, self.stop, self.end) {
+                    (_, Some(_), _) => self.phase = Phase::Collecting,
+                    (_, _, Some(_)) => self.leave(session),
+                    (None, ..) => drop(self.hear(None)),
+                    (Some(start_ns), ..) => {
+                        let start_monotonic_ns = clock::theirs(&self.offset, start_ns);
+                        let go = Request::Go { start_monotonic_ns };
+                        match session.ask(&go, Instant::now() + timeout, "the start")? {
+                            Reply::Going => {}
+                            other => return Err(unexpected(&other, "the start").into()),
+                        }
+                        self.phase = Phase::Recording;
+                        self.update(|record| record.state = HostState::Recording);
+                    }
+                },
+                Phase::Recording => {
+                    if self.stop.is_some() {
+                        self.phase = Phase::Collecting;
+                    } else if self.end.is_some() {
+                        self.leave(session);
+                    } else if !self.hear(self.shared.limits.heartbeat) {
+                        let deadline = Instant::now() + timeout;
+                        let there = self.measure(session, BEAT_TRIPS, true, deadline)?;
+                        self.find(there);
+                    }
+                }
+                Phase::Collecting => match self.stop {
+                    None => drop(self.hear(None)),
+                    Some(deadline) => self.collect(session, deadline)?,
+                },
+                Phase::Collected => match self.end {
+                    None => drop(self.hear(None)),
+                    Some(true) => {
+                        let deadline = Instant::now() + timeout;
+                        match session.ask(&Request::Discard, deadline, "the removal of rings")? {
+                            Reply::Discarded => {}
+                            other => return Err(unexpected(&other, "the removal of rings").into()),
+                        }
+                        self.update(|record| record.is_discarded = true);
+                        self.leave(session);
+                    }
+                    Some(false) => self.leave(session),
+                },
+            };
+        }
+    }
+
+    fn collect(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
+        // The answer to an earlier one may have been lost: then that has ended it.
+        let is_first = !std::mem::replace(&mut self.has_asked_to_stop, true);
+        match session.ask(&Request::Stop, deadline, "the stop")? {
+            Reply::Stopped { was_running: false } if is_first => self.find(RecorderState::Ended),
+            Reply::Stopped { .. } => {}
+            other => return Err(unexpected(&other, "the stop").into()),
+        }
+        self.measure(session, CLOCK_TRIPS, false, deadline)?;
+        let shared = self.shared.clone();
+        let most = shared.limits.host_bytes;
+        let mut progress = |bytes| {
+            shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let Collected { files, bytes } =
+            collect(session, &self.plan.dir, most, deadline, &mut progress)?;
+        self.phase = Phase::Collected;
+        self.update(|record| {
+            record.state = HostState::Collected;
+            record.collected_bytes = bytes;
+            if files == 0 {
+                record.add_error(Failure::now(
+                    FailureKind::Collection,
+                    "nothing is left of its samples: no ring, and no mirror",
+                ));
+            }
+        });
+        self.tell(Event::Settled);
+        Ok(())
+    }
+
+    /// Nothing that goes wrong with it matters.
+    fn leave(&mut self, session: &mut Session<'_>) {
+        let deadline = Instant::now() + self.shared.limits.timeout;
+        let _ = session.ask(&Request::Bye, deadline, "goodbye");
+        self.phase = Phase::Over;
+    }
+
+    fn measure(
+        &mut self,
+        session: &mut Session<'_>,
+        trips: usize,
+        beat: bool,
+        deadline: Instant,
+    ) -> Result<RecorderState, Trouble> {
+        let (offset, there) = session.clock(trips, beat, deadline)?;
+        self.offset = offset;
+        self.update(|record| record.add_clock(offset));
+        Ok(there)
+    }
+
+    /// What there is of the run on the host. A recorder that is not there any more is known of at once.
+    fn find(&mut self, there: RecorderState) {
+        let is_gone = matches!(there, RecorderState::None | RecorderState::Ended);
+        if is_gone && matches!(self.phase, Phase::Recording | Phase::Collecting) {
+            self.update(|record| {
+                if !record.has_lost_recorder {
+                    record.has_lost_recorder = true;
+                    record.add_error(Failure::now(
+                        FailureKind::Collection,
+                        "its recorder had ended before it was told to: it was killed, the host went \
+                         down, or nothing was heard of the launcher for too long",
+                    ));
+                }
+            });
+        }
+    }
+
+    /// Waits for a command, or for as long as that; whether one came.
+    fn hear(&mut self, patience: Option<Duration>) -> bool {
+        let heard = match patience {
+            Some(patience) => self.commands.recv_timeout(patience),
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match heard {
+            Ok(Command::Go(start_ns)) => self.go = Some(start_ns),
+            Ok(Command::Stop(deadline)) => {
+                self.stop = Some(deadline);
+                if matches!(self.phase, Phase::Ready | Phase::Recording) {
+                    self.phase = Phase::Collecting;
+                }
+            }
+            Ok(Command::End { discard }) => self.end = Some(discard),
+            Err(RecvTimeoutError::Timeout) => return false,
+            // The launcher is gone: the hosts go on without.
+            Err(RecvTimeoutError::Disconnected) => {
+                self.end.get_or_insert(false);
+                if matches!(self.phase, Phase::Collecting) {
+                    self.phase = Phase::Over;
+                }
+            }
+        }
+        true
+    }
+
+    fn update(&self, change: impl FnOnce(&mut HostRecord)) {
+        if let Some(record) = lock(&self.shared.records).get_mut(self.index) {
+            change(record);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let _ = self.events.send((self.index, event));
+    }
+}

@@ -1,0 +1,190 @@
+//! What came of the hosts of a run, for people and for the output: every host as it was asked for, with
+//! its rings as they lie in the run's directory, what went wrong with it, and its clock.
+
+use super::{ClusterManifest, HOSTS_DIR, host_dir_name};
+use crate::cluster::clock::now;
+use crate::cluster::record::{Failure, FailureKind, HostRecord, HostState};
+use crate::decode::{
+    ClusterRun, CollectionMethod, DecodeError, HostClock, HostData, HostError, HostErrorKind,
+    HostRings, OpenRings,
+};
+use crate::ring::Ring;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// What is said of hosts that have samples which are not in the files.
+pub(in crate::run) fn still_owed(owing: &[String], run_id: Uuid) -> String {
+    format!(
+        "{} still {} samples of this run; fetch them with: ringstat recover {run_id}",
+        owing.join(", "),
+        if owing.len() == 1 { "has" } else { "have" }
+    )
+}
+
+/// A sentence for each host that is not recorded, or not under its own name.
+pub(in crate::run) fn notes(manifest: &ClusterManifest) -> Vec<String> {
+    let first_name = first_names(manifest);
+    let note = |host: &HostRecord| {
+        let name = &host.spec.name;
+        let first = first_name.get(owner(host)).copied().unwrap_or(name);
+        if first != name {
+            return Some(format!("{name} is the same machine as {first}, and recorded once"));
+        }
+        match &host.state {
+            HostState::Failed | HostState::SettingUp => {
+                let why = host.errors.first().or(host.trouble.as_ref());
+                let why = why.map_or("it was not ready in time", |failure| &failure.message);
+                Some(format!("{name} is not recorded: {why}"))
+            }
+            _ => None,
+        }
+    };
+    manifest.hosts.iter().filter_map(note).collect()
+}
+
+/// What the output is made from: every host as it was asked for. `here` opens the rings of this machine.
+pub(in crate::run) fn output(
+    manifest: &ClusterManifest,
+    run_id: Uuid,
+    dir: Option<&Path>,
+    mut here: Option<OpenRings>,
+) -> (ClusterRun, Vec<HostRings>) {
+    let first_name = first_names(manifest);
+    let by_name: HashMap<&str, usize> =
+        manifest.hosts.iter().enumerate().map(|(at, host)| (&*host.spec.name, at)).collect();
+    let mut hosts = Vec::with_capacity(manifest.hosts.len());
+    for host in &manifest.hosts {
+        let name = &host.spec.name;
+        let owner = owner(host);
+        let first = first_name.get(owner).copied().unwrap_or(owner);
+        if first != name {
+            hosts.push(HostRings::new(name, HostData::SameAs(first.to_owned())));
+            continue;
+        }
+        let Some((index, owner)) = by_name.get(owner).map(|at| (*at, &manifest.hosts[*at])) else {
+            hosts.push(HostRings::new(name, HostData::Nothing));
+            continue;
+        };
+        let data = match &owner.state {
+            HostState::Here => here.take().map_or(HostData::Nothing, HostData::Rings),
+            _ => rings_in(dir.map(|dir| dir.join(HOSTS_DIR).join(host_dir_name(index)))),
+        };
+        let mut rings = HostRings::new(name, data);
+        rings.errors = errors(owner, run_id);
+        rings.clock = clock(owner);
+        hosts.push(rings);
+    }
+    (run_of(manifest, run_id), hosts)
+}
+
+fn run_of(manifest: &ClusterManifest, run_id: Uuid) -> ClusterRun {
+    let is_remote =
+        |host: &HostRecord| matches!(host.state, HostState::Collected) || host.state.owes();
+    ClusterRun {
+        run_id,
+        interval_ns: manifest.interval_ns,
+        start_wall_ns: manifest.start_wall_ns,
+        end_wall_ns: now().wall_ns,
+        collection_method: if manifest.hosts.iter().any(is_remote) {
+            CollectionMethod::Ssh
+        } else {
+            CollectionMethod::Local
+        },
+    }
+}
+
+/// One machine under several names goes by the first of them, whichever answered first: that name, by
+/// the one that did.
+fn first_names(manifest: &ClusterManifest) -> HashMap<&str, &str> {
+    let mut first_name: HashMap<&str, &str> = HashMap::new();
+    for host in &manifest.hosts {
+        first_name.entry(owner(host)).or_insert(&host.spec.name);
+    }
+    first_name
+}
+
+/// The name of the host that has the samples of this one.
+fn owner(host: &HostRecord) -> &str {
+    match &host.state {
+        HostState::SameAs(name) => name,
+        _ => &host.spec.name,
+    }
+}
+
+fn errors(host: &HostRecord, run_id: Uuid) -> Vec<HostError> {
+    let kind = |kind| match kind {
+        FailureKind::Ssh => HostErrorKind::Ssh,
+        FailureKind::Collection => HostErrorKind::Collection,
+    };
+    let mut errors: Vec<HostError> = Vec::new();
+    for Failure { kind: of, time_unix_ns, message } in &host.errors {
+        errors.push(HostError {
+            kind: kind(*of),
+            time_unix_ns: *time_unix_ns,
+            message: message.clone(),
+        });
+    }
+    if host.state.owes() {
+        let why = host.trouble.as_ref().map_or(String::new(), |it| format!(" ({})", it.message));
+        errors.push(HostError {
+            kind: HostErrorKind::Collection,
+            time_unix_ns: now().wall_ns,
+            message: format!(
+                "its samples were not fetched in time{why}; fetch them with: ringstat recover {run_id}"
+            ),
+        });
+    } else if host.state == HostState::SettingUp {
+        errors.push(HostError {
+            kind: HostErrorKind::Ssh,
+            time_unix_ns: now().wall_ns,
+            message: "it was not ready in time".to_owned(),
+        });
+    }
+    errors
+}
+
+fn clock(host: &HostRecord) -> Option<HostClock> {
+    let ms = |ns: f64| ns / 1e6;
+    if host.state == HostState::Here {
+        return Some(HostClock { synchronised: host.clock_synchronised, ..HostClock::default() });
+    }
+    let first = host.clocks.first()?;
+    Some(HostClock {
+        offset_ms: ms(first.wall_ns as f64),
+        uncertainty_ms: ms(first.uncertainty_ns as f64),
+        drift_ppm: host.drift_ppm(),
+        synchronised: host.clock_synchronised,
+    })
+}
+
+fn rings_in(dir: Option<PathBuf>) -> HostData {
+    let files = dir.map(|dir| ring_files(&dir)).unwrap_or_default();
+    if files.is_empty() {
+        return HostData::Nothing;
+    }
+    HostData::Rings(Box::new(move || {
+        let mut rings = Vec::new();
+        let mut refused = None;
+        for file in &files {
+            match Ring::open(file) {
+                Ok(ring) => rings.push(ring),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) if rings.is_empty() => Err(DecodeError::Ring(error)),
+            _ => Ok(rings),
+        }
+    }))
+}
+
+fn ring_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ring"))
+        .collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,283 @@
+//! Several hosts recorded by the program, end to end over real sshd: the healthy ones miss no tick, the
+//! failed ones say why and have what could still be had of them, and nothing is left running or lying
+//! about anywhere.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
+
+mod common;
+
+use common::cluster::{
+    assert_clean, assert_no_tick_is_missing, cut_connections, errors, kill, left, recorders, run,
+    strings, ticks, wait_for_samples,
+};
+use common::sshd::Site;
+use common::{DEADLINE, Files, World, entries, wait_until};
+use std::time::Instant;
+
+#[test]
+fn several_hosts_have_the_same_ticks_and_nothing_stays_there() {
+    let Some(site) = Site::new("several hosts") else { return };
+    let world = World::new();
+    let names = ["n1", "n2", "n3", "n4"];
+    let hosts = names.map(|name| site.host(name).start());
+    let ran = run(&world, &site, "n[1-4]:8,n1,localhost", &[], "sleep 0.5; exit 7").ends_with(7);
+    let Files { timeseries: file, .. } = world.files();
+    let all = ["n1", "n2", "n3", "n4", "localhost"];
+    assert_eq!(strings(&file["hosts_requested"]), all);
+    assert_eq!(strings(&file["hosts_collected"]), all);
+    assert_eq!(file["collection_method"].str(), "ssh");
+    for name in all {
+        assert_no_tick_is_missing(&file, name);
+        assert!(errors(&file, name).is_empty(), "{}", ran.stderr);
+        let facts = &file["ringstat"]["hosts"][name];
+        assert!(facts["ended_cleanly"].bool(), "{name}");
+        assert!(facts.get("clock_offset_ms").is_some(), "{name}");
+    }
+    let samples = file["samples_by_host"]["n2"].list();
+    assert!(samples.iter().all(|sample| sample["hostname"].str() == "n2"));
+    hosts.iter().for_each(assert_clean);
+}
+
+#[test]
+fn a_host_that_cannot_be_had_costs_the_others_nothing() {
+    let Some(site) = Site::new("hosts that fail") else { return };
+    let world = World::new();
+    let good = site.host("good").start();
+    let mut gone = site.host("gone").start();
+    gone.stop();
+    let stranger = site.host("stranger").unknown().start();
+    let hosts = "good,gone,stranger,nowhere.invalid";
+    let ran = run(&world, &site, hosts, &[], "sleep 0.3").ends_with(0);
+    let Files { timeseries: file, .. } = world.files();
+    assert_no_tick_is_missing(&file, "good");
+    assert_eq!(strings(&file["hosts_collected"]), ["good"]);
+    for (name, words) in
+        [("gone", "refused"), ("stranger", "host key"), ("nowhere.invalid", "nowhere.invalid")]
+    {
+        let errors = errors(&file, name);
+        assert_eq!(errors.len(), 1, "{name}: {errors:?}");
+        assert_eq!(errors[0].0, "ssh", "{name}: {errors:?}");
+        assert!(errors[0].1.contains(words), "{name}: {errors:?}");
+        assert!(ran.stderr.contains(&format!("{name} is not recorded")), "{}", ran.stderr);
+    }
+    assert_clean(&good);
+    assert_clean(&stranger);
+}
+
+#[test]
+fn one_machine_under_two_names_is_recorded_once() {
+    let Some(site) = Site::new("two names") else { return };
+    let world = World::new();
+    let host = site.host("first").start();
+    let again = std::fs::read_to_string(site.path("config")).unwrap();
+    site.append("config", &again.replace("Host first", "Host second"));
+    run(&world, &site, "first,second", &[], "sleep 0.3")
+        .ends_with(0)
+        .says(&["second is the same machine as first"]);
+    let Files { timeseries: file, .. } = world.files();
+    assert_no_tick_is_missing(&file, "first");
+    assert_eq!(file["samples_by_host"]["second"].list().len(), 0);
+    assert_eq!(file["ringstat"]["hosts"]["second"]["same_as"].str(), "first");
+    assert_eq!(strings(&file["hosts_collected"]), ["first"]);
+    assert_clean(&host);
+}
+
+#[test]
+fn a_killed_recorder_loses_nothing_that_it_had() {
+    let Some(site) = Site::new("a killed recorder") else { return };
+    let world = World::new();
+    let hosts = ["good", "bad"].map(|name| site.host(name).start());
+    let live = run(
+        &world,
+        &site,
+        "good,bad",
+        &[],
+        "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done",
+    )
+    .start();
+    common::wait_for_file(&world.path("began"));
+    hosts.iter().for_each(|host| wait_for_samples(&world, host, 5));
+    let [recorder] = recorders(&hosts[1])[..] else { panic!("{:?}", recorders(&hosts[1])) };
+    kill(recorder);
+    world.write("end", "");
+    live.end().has_status(0);
+    let Files { timeseries: file, .. } = world.files();
+    assert_no_tick_is_missing(&file, "good");
+    assert_no_tick_is_missing(&file, "bad");
+    assert!(!file["ringstat"]["hosts"]["bad"]["ended_cleanly"].bool());
+    let errors = errors(&file, "bad");
+    assert!(
+        matches!(&errors[..], [(kind, what)] if kind == "collection" && what.contains("killed"))
+    );
+    hosts.iter().for_each(assert_clean);
+}
+
+#[test]
+fn a_killed_launcher_finds_everything_again() {
+    let Some(site) = Site::new("a killed launcher") else { return };
+    let world = World::new();
+    let hosts = ["n1", "n2"].map(|name| site.host(name).start());
+    let places = [world.rings(), world.mirrors()];
+    // Its own rings go elsewhere than the user's; so do the hosts', at the same paths.
+    for host in &hosts {
+        let dirs = places.clone().map(|dir| dir.display().to_string());
+        let made = host.inside(&format!("mkdir -p {} {}", dirs[0], dirs[1]));
+        assert!(made.status.success(), "{made:?}");
+    }
+    let options =
+        ["--ring-dir", places[0].to_str().unwrap(), "--mirror-dir", places[1].to_str().unwrap()];
+    let script = "touch $W/began; exec sleep 600";
+    let live = run(&world, &site, "n1,n2", &options, script).start();
+    common::wait_for_file(&world.path("began"));
+    live.kill();
+    wait_until("samples after the kill", || {
+        hosts.iter().all(|host| !recorders(host).is_empty()).then_some(())
+    });
+    let manifest = wait_until("the launcher's run", || {
+        let runs = entries(&places[0]);
+        let is_launcher = |run: &String| places[1].join(run).join("hosts").is_dir();
+        runs.into_iter().find(is_launcher)
+    });
+    let since = Instant::now();
+    world.looking(&["recover", &manifest]).succeeds();
+    assert!(since.elapsed() < DEADLINE);
+    let Files { timeseries: file, .. } = world.files();
+    for name in ["n1", "n2"] {
+        assert_no_tick_is_missing(&file, name);
+        assert!(file["ringstat"]["hosts"][name]["ended_cleanly"].bool(), "{name}");
+    }
+    assert_eq!(strings(&file["hosts_collected"]), ["n1", "n2"]);
+    world.assert_no_rings();
+    hosts.iter().for_each(assert_clean);
+}
+
+#[test]
+fn a_host_that_is_gone_at_the_end_owes_until_it_is_back() {
+    let Some(site) = Site::new("a host that is gone for a while") else { return };
+    let world = World::new();
+    let good = site.host("good").start();
+    let mut away = site.host("away").start();
+    let options = ["--stop-timeout", "2", "--sync-interval", "50ms"];
+    let live = run(
+        &world,
+        &site,
+        "good,away",
+        &options,
+        "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done",
+    )
+    .start();
+    common::wait_for_file(&world.path("began"));
+    let mirror = away.path("var-tmp/ringstat-0");
+    wait_until("samples in the mirror", || {
+        let run = entries(&mirror).into_iter().next()?;
+        let info = world.info(&mirror.join(run).join("00000.ring"))?;
+        (info["summary"]["samples_kept"].int() >= 5).then_some(())
+    });
+    away.stop();
+    let since = Instant::now();
+    world.write("end", "");
+    let ran = live.end().has_status(0).says(&["away still has samples", "ringstat recover"]);
+    assert!(since.elapsed() < DEADLINE);
+    let before = world.files().timeseries;
+    assert_no_tick_is_missing(&before, "good");
+    assert_eq!(strings(&before["hosts_collected"]), ["good"]);
+    assert!(errors(&before, "away").iter().any(|(kind, _)| kind == "collection"));
+    away.reboot();
+    world.take_the_advice(&ran).has_status(0);
+    let after = world.files().timeseries;
+    assert_eq!(strings(&after["hosts_collected"]), ["good", "away"]);
+    assert_eq!(ticks(&after, "good"), ticks(&before, "good"));
+    assert!(ticks(&after, "away").len() >= 5);
+    assert_clean(&good);
+    assert_clean(&away);
+}
+
+#[test]
+fn a_connection_that_is_lost_costs_no_sample() {
+    let Some(site) = Site::new("a lost connection") else { return };
+    for heartbeat in ["100ms", "off"] {
+        let world = World::new();
+        let host = site.host(&format!("host-{heartbeat}")).start();
+        let script = "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done";
+        let options = ["--heartbeat", heartbeat];
+        let live = run(&world, &site, &host.name, &options, script).start();
+        common::wait_for_file(&world.path("began"));
+        let [recorder] = recorders(&host)[..] else { panic!("{:?}", recorders(&host)) };
+        cut_connections(&host);
+        std::thread::sleep(std::time::Duration::from_millis(500)); // time for samples
+        assert_eq!(recorders(&host), [recorder], "it lives on");
+        world.write("end", "");
+        live.end().has_status(0);
+        let Files { timeseries: file, .. } = world.files();
+        assert_no_tick_is_missing(&file, &host.name);
+        assert_eq!(errors(&file, &host.name), [], "with a heartbeat of {heartbeat}");
+        assert!(file["ringstat"]["hosts"][host.name.as_str()]["ended_cleanly"].bool());
+        assert_clean(&host);
+    }
+}
+
+#[test]
+fn a_recorder_without_a_launcher_ends_and_leaves_its_rings_alone() {
+    let Some(site) = Site::new("an orphan") else { return };
+    let world = World::new();
+    let host = site.host("orphan").start();
+    let options = ["--orphan-timeout", "1", "-v"];
+    let live = run(&world, &site, "orphan", &options, "touch $W/began; exec sleep 600").start();
+    common::wait_for_file(&world.path("began"));
+    let said = live.said();
+    let id = said
+        .lines()
+        .find_map(|line| line.strip_prefix("ringstat: run "))
+        .expect("its id")
+        .to_owned();
+    live.kill();
+    wait_until("the orphan's end", || recorders(&host).is_empty().then_some(()));
+    let runs = left(&host);
+    assert_eq!(runs.len(), 2, "a ring and its mirror: {runs:?}");
+    for run in runs {
+        assert_eq!(entries(&run), ["00000.ring", "run.json"], "{}", run.display());
+    }
+    // They are there for whoever asks.
+    world.ringstat(&["recover", &id]).succeeds();
+    assert_eq!(strings(&world.files().timeseries["hosts_collected"]), ["orphan"]);
+    assert_clean(&host);
+}
+
+#[test]
+fn a_noisy_login_shell_and_other_shells_do_no_harm() {
+    let Some(site) = Site::new("login shells") else { return };
+    let world = World::new();
+    let noisy = site.host("noisy").start();
+    std::fs::write(noisy.home.join(".bashrc"), "echo Welcome; echo >&2 careful\n").unwrap();
+    let shells = ["/bin/dash", "/bin/csh", "/usr/bin/fish"];
+    let there: Vec<&str> =
+        shells.into_iter().filter(|shell| std::path::Path::new(shell).exists()).collect();
+    let mut hosts = vec![noisy];
+    for (index, shell) in there.iter().enumerate() {
+        hosts.push(site.host(&format!("shell{index}")).shell(shell).start());
+    }
+    let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    run(&world, &site, &names.join(","), &[], "sleep 0.3").ends_with(0);
+    let Files { timeseries: file, .. } = world.files();
+    names.iter().for_each(|name| assert_no_tick_is_missing(&file, name));
+    hosts.iter().for_each(assert_clean);
+}
+
+#[test]
+fn the_program_is_brought_to_hosts_and_opensshs_own_reaches_them_too() {
+    let Some(site) = Site::new("a host without ringstat") else { return };
+    let host = site.host("bare").start();
+    for options in [&["--ssh-timeout", "120"][..], &["--ssh-program", "ssh"]] {
+        let world = World::new();
+        let config = site.path("config");
+        let mut cmd = world.ringstat(&["run", "--hosts", "bare", "--interval", "50ms"]);
+        cmd = cmd.arg("--ssh-config").arg(config).arg("--results-dir").arg(world.results());
+        cmd = cmd.args(&["--max-samples", "100"]).args(options);
+        cmd.args(&["--", "sleep", "0.3"]).ends_with(0);
+        let Files { timeseries: file, .. } = world.files();
+        assert_eq!(strings(&file["hosts_collected"]), ["bare"], "{options:?}");
+        assert_no_tick_is_missing(&file, "bare");
+        assert_clean(&host);
+        let programs = entries(&host.home.join(".cache/ringstat"));
+        assert_eq!(programs.len(), 1, "one program, whoever brought it: {programs:?}");
+    }
+}
