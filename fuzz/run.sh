@@ -1,21 +1,35 @@
-#!/bin/sh
-# Runs every fuzz target for SECONDS (default 60), or those named behind it:
+#!/usr/bin/env bash
+# Runs every fuzz target for SECONDS (default 60), or those named behind it, as many at a time as
+# there are CPUs:
 #     fuzz/run.sh [SECONDS [TARGET...]]
-# Needs a nightly toolchain; installs cargo-fuzz if it is missing. The corpus grows in
-# fuzz/corpus, a finding is left in fuzz/artifacts, and the exit status is 1.
-set -eu
+# Needs a nightly toolchain; installs cargo-fuzz if it is missing. The corpus grows in fuzz/corpus, a
+# finding is left in fuzz/artifacts with its log, which is printed, and the exit status is 1.
+set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- proc_text ring_bytes metadata_merge manifest timeseries_json hosts known_hosts agent_says launcher_says
 
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+cargo +nightly fuzz build
+programs=target/$(rustc +nightly -vV | sed -n 's/^host: //p')/release
 
-for target; do
-    mkdir -p "corpus/$target"
-    cp "seeds/$target/"* "corpus/$target/"
-    echo "== $target, $seconds s" >&2
-    cargo +nightly fuzz run "$target" "corpus/$target" -- \
-        -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=1024 \
-        -dict=dictionary -print_final_stats=1
-done
+fuzz() {
+  local target=$1 log=artifacts/$1/log
+  mkdir -p "corpus/$target" "artifacts/$target"
+  [ ! -d "seeds/$target" ] || cp "seeds/$target/"* "corpus/$target/"
+  if "$programs/$target" "corpus/$target" -artifact_prefix="artifacts/$target/" \
+    -max_total_time="$seconds" -max_len=65536 -timeout=30 -rss_limit_mb=1024 \
+    -dict=dictionary -print_final_stats=1 >"$log" 2>&1; then
+    coverage=$(grep -o 'cov: [0-9]*' "$log" | tail -1)
+    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    echo "$target: $executions executions in $seconds s, $coverage, no finding"
+  else
+    tail -n 100 "$log"
+    echo "$target: a FINDING, see fuzz/$log"
+    return 1
+  fi
+}
+export -f fuzz
+export seconds programs
+printf '%s\n' "$@" | xargs -P "$(nproc)" -I '{}' bash -euo pipefail -c 'fuzz {}'

@@ -53,13 +53,14 @@ impl Batch {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        let written = file.write_at(&self.bytes, self.offset).or_else(|_| {
-            let records = self.bytes.chunks(self.stride as usize).zip(0..);
-            records.fold(Ok(()), |result, (record, nth)| {
+        let mut written = file.write_at(&self.bytes, self.offset);
+        if written.is_err() {
+            written = Ok(());
+            for (record, nth) in self.bytes.chunks(self.stride as usize).zip(0..) {
                 let at = Bytes(self.offset.0 + nth * self.stride);
-                result.and(file.write_at(record, at))
-            })
-        });
+                written = written.and(file.write_at(record, at));
+            }
+        }
         self.bytes.clear();
         written
     }

@@ -71,7 +71,7 @@ impl Watched {
 
     /// A look at all of it.
     fn damage_anywhere(&self) -> Option<&'static str> {
-        self.damage_in(&[0..self.head.len()])
+        self.damage_in(std::slice::from_ref(&(0..self.head.len())))
     }
 
     fn damage_in(&self, parts: &[Range<usize>]) -> Option<&'static str> {
