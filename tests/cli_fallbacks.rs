@@ -134,7 +134,7 @@ fn more_samples_than_there_is_memory_for_are_refused_before_the_command_starts()
 fn a_command_runs_though_there_is_no_memory_to_record_it() {
     let world = World::new();
     // Room for the program, but not for a ring of the default size.
-    let script = "ulimit -v 30000; exec \"$0\" run --ring-dir \"$W/rings\" --mirror-dir \
+    let script = "ulimit -v 45000; exec \"$0\" run --ring-dir \"$W/rings\" --mirror-dir \
                   \"$W/mirrors\" --results-dir \"$W/results\" -- sh -c 'echo ran; exit 4'";
     let ran = Cmd::new("sh", &world.path(""))
         .args(&["-c", script, env!("CARGO_BIN_EXE_ringstat")])

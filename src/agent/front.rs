@@ -40,6 +40,18 @@ pub fn serve(nonce: &str) -> u8 {
     }
 }
 
+/// Whether a question was not answered because nobody is there, or was killed before its answer.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+    )
+}
+
 struct Front {
     place: Option<Place>,
     /// As they were listed last.
@@ -125,11 +137,7 @@ impl Front {
         for (dir, _) in rings::dirs(place) {
             match ask(&dir, question, patience) {
                 Ok(told) => return Ok(Some(told)),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                    ) => {}
+                Err(error) if is_nobody(&error) => {}
                 Err(error) => return Err(format!("the recorder does not answer: {error}")),
             }
         }

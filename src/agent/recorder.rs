@@ -3,6 +3,7 @@
 //! when it has recorded for as long as it may, or when no launcher has shown itself for too long. It
 //! leaves its rings, and nothing else.
 
+use super::rings;
 use super::socket::{Ask, Listener, Told, answer};
 use crate::cluster::protocol::{Place, RecorderState, Settings};
 use crate::run::{Recorder, RecorderBuilder, RecorderError};
@@ -92,6 +93,14 @@ fn begin() -> Result<(Waiting, Listener), String> {
         let _ = recorder.stop();
         return Err("no directory can be had, neither for the ring nor for the mirror".to_owned());
     };
+    if !rings::has_room(&place) {
+        // Samples in private memory alone would be lost when they are to be handed over.
+        let _ = recorder.stop();
+        return Err("neither a ring nor a mirror can be written: there is no room in /dev/shm and \
+                    /var/tmp, or in the directories that were chosen; make room, or choose others with \
+                    --ring-dir and --mirror-dir"
+            .to_owned());
+    }
     let listener = Listener::bind(&dir).map_err(|error| {
         // Removes what it has made.
         let _ = recorder.stop();

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long a recorder that has ended may take to be gone.
 const DYING: Duration = Duration::from_secs(5);
+/// Room on a disk with which a mirror can at least begin.
+const LEAST_MIRROR_BYTES: u64 = 1 << 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The directories of a run on this host, the one for its ring first; and whether that is the mirror's.
@@ -69,6 +71,16 @@ pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
         }
     }
     Ok(files)
+}
+
+/// Whether a run that is about to begin has a ring that outlives its process: a file that has its room
+/// already, or else a mirror on a disk that is not full.
+pub fn has_room(place: &Place) -> bool {
+    dirs(place).iter().any(|(dir, is_mirror)| {
+        let has_file = fs::metadata(dir.join(file_name(0))).is_ok_and(|meta| meta.len() > 0);
+        let free = rustix::fs::statvfs(dir).map(|it| it.f_bavail.saturating_mul(it.f_frsize));
+        has_file || (*is_mirror && free.is_ok_and(|free| free >= LEAST_MIRROR_BYTES))
+    })
 }
 
 /// The number in a ring file's name.

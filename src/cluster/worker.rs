@@ -22,6 +22,8 @@ const BEAT_TRIPS: usize = 2;
 /// Between two attempts to reach a host again.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
+/// How long an agent may take to say what time it is, before the stop.
+const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far a host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,6 +292,9 @@ impl Worker {
     }
 
     fn collect(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
+        // A connection that was cut and not ended says so only by its silence: a new one is sooner there
+        // than the deadline.
+        session.clock(1, false, deadline.min(Instant::now() + PING_PATIENCE))?;
         // The answer to an earlier one may have been lost: then that has ended it.
         let is_first = !std::mem::replace(&mut self.has_asked_to_stop, true);
         match session.ask(&Request::Stop, deadline, "the stop")? {

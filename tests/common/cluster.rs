@@ -127,3 +127,14 @@ pub fn wait_for_samples(world: &World, host: &Sshd, count: u64) {
     let run = wait_until("a run on a host", || entries(&base).into_iter().next());
     world.wait_for_samples(&base.join(run).join("00000.ring"), count);
 }
+
+/// A launcher whose run `file` is of has nothing of it on this machine any more, where its rings were by
+/// default.
+pub fn assert_nothing_here(file: &Value) {
+    let run_id = file["ringstat"]["run_id"].str();
+    let uid = rustix::process::geteuid().as_raw();
+    for base in ["/dev/shm", "/var/tmp"] {
+        let dir = PathBuf::from(format!("{base}/ringstat-{uid}")).join(run_id);
+        assert!(!dir.exists(), "left: {}", dir.display());
+    }
+}

@@ -14,11 +14,13 @@ pub mod lives;
 pub mod loops;
 pub mod memory;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod rings;
 pub mod sshd;
 pub mod tasks;
 pub mod trace;
+pub mod wall_clock;
 
 use json::Value;
 #[allow(unused_imports)]

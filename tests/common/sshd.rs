@@ -3,7 +3,8 @@
 //! `/dev/shm`, `/var/tmp`, host name, machine id and boot id; what is in its directories is seen
 //! from outside too. Nothing of the user's `~/.ssh` is read. Needs root and `openssh-server`.
 
-use super::{say_skipped, wait_until};
+use super::proxy::Proxy;
+use super::{say_skipped, wait_until, wall_clock};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -80,6 +81,13 @@ impl Site {
         fs::write(path, content).unwrap();
     }
 
+    /// A host that is behind a link of its own, started.
+    pub fn host_behind(&self, name: &str, proxy: &Proxy) -> Sshd {
+        let host = self.host(name).behind(proxy).start();
+        proxy.lead_to(host.address, host.port);
+        host
+    }
+
     /// A host that is not started yet.
     pub fn host(&self, name: &str) -> Host<'_> {
         let dir = self.path(name);
@@ -99,6 +107,7 @@ impl Site {
             dir,
             home,
             shm,
+            link: None,
         }
     }
 
@@ -127,6 +136,7 @@ pub struct Host<'s> {
     dir: PathBuf,
     home: PathBuf,
     shm: PathBuf,
+    link: Option<(Ipv4Addr, u16)>,
 }
 
 impl Host<'_> {
@@ -171,6 +181,18 @@ impl Host<'_> {
         self
     }
 
+    /// Behind `proxy`, which leads to it once it is started.
+    pub fn behind(self, proxy: &Proxy) -> Self {
+        Host { link: Some((proxy.address, proxy.port)), ..self }
+    }
+
+    /// With a wall clock that is so many seconds ahead of everybody else's.
+    pub fn clock_ahead(self, seconds: i64) -> Self {
+        fs::create_dir_all(&self.dir).unwrap();
+        let library = wall_clock::ahead(&self.dir, seconds);
+        self.server_config(&format!("SetEnv LD_PRELOAD={}", library.display()))
+    }
+
     /// A command that root runs on the host before its server starts, like
     /// `mount -t tmpfs -o size=1m none /var/tmp`.
     pub fn setup(mut self, command: &str) -> Self {
@@ -194,6 +216,7 @@ impl Host<'_> {
             let key = site.keygen(&format!("{name}/host_{kind}"), kind, &[]);
             let public = fs::read_to_string(key.with_extension("pub")).unwrap();
             if self.is_known {
+                let (address, port) = self.link.unwrap_or((*address, port));
                 site.append("known_hosts", &format!("[{address}]:{port} {public}"));
             }
             let _ = writeln!(config, "HostKey {}", key.display());
@@ -214,8 +237,9 @@ impl Host<'_> {
 
         let identity = site.path("id");
         let known_hosts = site.path("known_hosts");
+        let (link_address, link_port) = self.link.unwrap_or((*address, port));
         let client = format!(
-            "Host {name}\n{}HostName {address}\nPort {port}\nUser {}\nIdentityFile {}\n\
+            "Host {name}\n{}HostName {link_address}\nPort {link_port}\nUser {}\nIdentityFile {}\n\
              UserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\n\n",
             self.client_config,
             self.user,
@@ -326,6 +350,11 @@ impl Sshd {
         let _ = fs::remove_file(self.path("sshd.log"));
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]);
+        if Path::new("/proc/self/ns/time").exists() {
+            // No two machines were started at the same time.
+            let uptime = u32::from(self.address) % 100_000;
+            unshare.args(["--time", "--monotonic", &uptime.to_string()]);
+        }
         unshare.args(["sh"]).arg(self.path("start.sh")).stdin(Stdio::null());
         let said = fs::File::create(self.path("start.log")).unwrap();
         unshare.stdout(said.try_clone().unwrap()).stderr(said);

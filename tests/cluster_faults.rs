@@ -1,0 +1,336 @@
+//! Hosts that fail, over real sshd, each in another way: the healthy ones beside them miss no tick, the
+//! failed one says why and has what could still be had of it, and nothing is left anywhere.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
+
+mod common;
+
+use common::cluster::{
+    assert_clean, assert_no_tick_is_missing, assert_nothing_here, errors, recorders, run, strings,
+    ticks, wait_for_samples,
+};
+use common::json::Value;
+use common::proxy::Proxy;
+use common::sshd::{Site, Sshd};
+use common::{Live, World, rounds};
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A command that ends when the test says so.
+const UNTIL_TOLD: &str = "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done";
+
+fn begin(world: &World, site: &Site, hosts: &str, options: &[&str]) -> Live {
+    let live = run(world, site, hosts, options, UNTIL_TOLD).start();
+    common::wait_for_file(&world.path("began"));
+    live
+}
+
+/// A whole run of hosts that are healthy beside some that are not; `failed` is where and with which
+/// words each of these fails.
+fn assert_run(site: &Site, healthy: &[&str], failed: &[(&str, &str, &str)], options: &[&str]) {
+    let world = World::new();
+    let names = |of: &mut dyn Iterator<Item = &str>| of.collect::<Vec<_>>().join(",");
+    // The healthy ones between the others.
+    let bad: Vec<&str> = failed.iter().map(|(name, ..)| *name).collect();
+    let all = names(&mut healthy[..1].iter().chain(&bad).chain(&healthy[1..]).copied());
+    let ran = run(&world, site, &all, options, "sleep 0.5").ends_with(0);
+    let file = world.files().timeseries;
+    for name in healthy {
+        assert_no_tick_is_missing(&file, name);
+        assert_eq!(errors(&file, name), [], "{name}");
+    }
+    assert_eq!(strings(&file["hosts_collected"]), healthy);
+    assert_eq!(names(&mut strings(&file["hosts_requested"]).into_iter()), all);
+    assert_eq!(file["collection_method"].str(), "ssh");
+    for (name, kind, words) in failed {
+        let errors = errors(&file, name);
+        assert!(
+            matches!(&errors[..], [(of, what)] if of == kind && what.contains(words)),
+            "{name} is to fail of {kind} {words:?}: {errors:?}"
+        );
+        assert!(ran.stderr.contains(&format!("{name} is not recorded: ")), "{}", ran.stderr);
+    }
+    assert_nothing_here(&file);
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_says_why_and_costs_the_others_nothing() {
+    let Some(site) = Site::new("hosts that cannot be reached") else { return };
+    let healthy = ["good1", "good2"];
+    let hosts = healthy.map(|name| site.host(name).start());
+    let mut refusing = site.host("refusing").start();
+    refusing.stop();
+    let stranger = site.host("stranger").unknown().start();
+    let changed = site.host("changed").unknown().start();
+    let another = site.keygen("another", "ed25519", &[]).with_extension("pub");
+    let another = fs::read_to_string(another).unwrap();
+    site.append("known_hosts", &format!("[{}]:{} {another}", changed.address, changed.port));
+    let locked = site.host("locked").server_config("AuthorizedKeysFile none").start();
+    let [dead, dying] = [Proxy::new(), Proxy::new()];
+    let silent = site.host_behind("silent", &dead);
+    dead.stall();
+    // It says who it is, and some of the key exchange.
+    let falling_silent = site.host_behind("falling-silent", &dying);
+    dying.let_through(1500);
+    let failed = [
+        ("nowhere.invalid", "ssh", "resolve"),
+        ("refusing", "ssh", "refused"),
+        ("stranger", "ssh", "no key of"),
+        ("changed", "ssh", "CHANGED"),
+        ("locked", "ssh", "authentication"),
+        ("silent", "ssh", "handshake"),
+        ("falling-silent", "ssh", "handshake"),
+    ];
+    let options = ["--ssh-timeout", "6"];
+    // Each alone with the healthy ones, in any order, and then all together.
+    thread::scope(|scope| {
+        for one in failed {
+            let site = &site;
+            scope.spawn(move || assert_run(site, &healthy, &[one], &options));
+        }
+    });
+    assert_run(&site, &healthy, &failed, &options);
+    hosts
+        .iter()
+        .chain([&stranger, &changed, &locked, &silent, &falling_silent])
+        .for_each(assert_clean);
+}
+
+#[test]
+fn a_host_that_falls_silent_behind_the_handshake_is_given_up() {
+    let Some(site) = Site::new("hosts that fall silent") else { return };
+    let good = site.host("good").start();
+    let proxy = Proxy::new();
+    let bad = site.host_behind("bad", &proxy);
+    // All that is said until we are let in, and of all that follows not enough.
+    for bytes in [3_500, 4_500] {
+        proxy.let_through(bytes);
+        let world = World::new();
+        run(&world, &site, "bad,good", &["--ssh-timeout", "6"], "sleep 0.5").ends_with(0);
+        let file = world.files().timeseries;
+        assert_no_tick_is_missing(&file, "good");
+        assert_eq!(strings(&file["hosts_collected"]), ["good"]);
+        assert_eq!(errors(&file, "bad").len(), 1, "{:?}", errors(&file, "bad"));
+        assert_nothing_here(&file);
+    }
+    assert_clean(&good);
+    assert_clean(&bad);
+}
+
+/// The bad host's file after a run in which `spoil` was done to it when it had some samples, and what
+/// was on the good one.
+fn spoiled(
+    site: &Site,
+    options: &[&str],
+    hosts: [&Sshd; 2],
+    spoil: impl FnOnce(),
+) -> (World, Value) {
+    let world = World::new();
+    let names = hosts.map(|host| host.name.as_str()).join(",");
+    let live = begin(&world, site, &names, options);
+    hosts.iter().for_each(|host| wait_for_samples(&world, host, 5));
+    spoil();
+    world.write("end", "");
+    live.end().has_status(0);
+    let file = world.files().timeseries;
+    assert_no_tick_is_missing(&file, &hosts[0].name);
+    assert_eq!(errors(&file, &hosts[0].name), []);
+    (world, file)
+}
+
+#[test]
+fn a_link_that_is_cut_for_a_while_costs_no_sample() {
+    let Some(site) = Site::new("links that are cut for a while") else { return };
+    let good = site.host("good").start();
+    for (name, heartbeat) in [("stalled", "300ms"), ("stalled-unheard", "off")] {
+        let proxy = Proxy::new();
+        let host = site.host_behind(name, &proxy);
+        let hosts = [&good, &host];
+        let (_world, file) = spoiled(&site, &["--heartbeat", heartbeat], hosts, || {
+            let before = recorders(&host);
+            proxy.stall();
+            // A minute, in the long form.
+            thread::sleep(Duration::from_secs(rounds(3, 60)));
+            proxy.flow();
+            assert_eq!(recorders(&host), before, "it lives on");
+        });
+        assert_no_tick_is_missing(&file, name);
+        assert_eq!(errors(&file, name), []);
+        assert_nothing_here(&file);
+        assert_clean(&host);
+    }
+    for name in ["cut", "cut-at-the-end"] {
+        let proxy = Proxy::new();
+        let host = site.host_behind(name, &proxy);
+        let flow_again = || {
+            proxy.cut();
+            if name == "cut" {
+                thread::sleep(Duration::from_secs(rounds(2, 60)));
+                proxy.flow();
+            }
+        };
+        let (_world, file) = thread::scope(|scope| {
+            spoiled(&site, &["--heartbeat", "300ms"], [&good, &host], || {
+                flow_again();
+                if name == "cut-at-the-end" {
+                    // While it is fetched from.
+                    scope.spawn(|| {
+                        thread::sleep(Duration::from_secs(2));
+                        proxy.flow();
+                    });
+                }
+            })
+        });
+        assert_no_tick_is_missing(&file, name);
+        assert_eq!(errors(&file, name), []);
+        assert_nothing_here(&file);
+        assert_clean(&host);
+    }
+    assert_clean(&good);
+}
+
+#[test]
+fn a_link_that_is_cut_until_after_the_end_leaves_what_recover_fetches() {
+    let Some(site) = Site::new("links that stay cut") else { return };
+    let good = site.host("good").start();
+    let proxy = Proxy::new();
+    let host = site.host_behind("away", &proxy);
+    let world = World::new();
+    let live = begin(&world, &site, "good,away", &["--stop-timeout", "4"]);
+    [&good, &host].iter().for_each(|host| wait_for_samples(&world, host, 5));
+    proxy.stall();
+    world.write("end", "");
+    let since = Instant::now();
+    let ran = live.end().has_status(0).says(&["away still has samples", "ringstat recover"]);
+    assert!(since.elapsed() < common::DEADLINE);
+    let before = world.files().timeseries;
+    assert_no_tick_is_missing(&before, "good");
+    assert_eq!(strings(&before["hosts_collected"]), ["good"]);
+    assert!(errors(&before, "away").iter().any(|(kind, _)| kind == "collection"));
+    assert_clean(&good);
+    // It has not heard of the stop, and goes on.
+    assert_eq!(recorders(&host).len(), 1);
+    proxy.flow();
+    world.take_the_advice(&ran).has_status(0);
+    let after = world.files().timeseries;
+    assert_no_tick_is_missing(&after, "good");
+    assert_no_tick_is_missing(&after, "away");
+    assert_eq!(strings(&after["hosts_collected"]), ["good", "away"]);
+    assert_eq!(ticks(&after, "good"), ticks(&before, "good"));
+    assert_nothing_here(&after);
+    assert_clean(&host);
+}
+
+#[test]
+fn delay_and_stalls_cost_no_sample_and_the_clock_says_how_sure_it_is() {
+    let Some(site) = Site::new("delay and stalls") else { return };
+    let good = site.host("good").start();
+    let proxy = Proxy::new();
+    let host = site.host_behind("far", &proxy);
+    proxy.delay(Duration::from_millis(300));
+    let options = ["--heartbeat", "500ms", "--ssh-timeout", "60", "--stop-timeout", "60"];
+    let (_world, file) = spoiled(&site, &options, [&good, &host], || {
+        for _ in 0..rounds(2, 10) {
+            proxy.stall();
+            thread::sleep(Duration::from_secs(2));
+            proxy.flow();
+            thread::sleep(Duration::from_secs(1));
+        }
+    });
+    assert_no_tick_is_missing(&file, "far");
+    assert_eq!(errors(&file, "far"), []);
+    let facts = &file["ringstat"]["hosts"]["far"];
+    let (offset_ms, doubt_ms) =
+        (facts["clock_offset_ms"].float(), facts["clock_uncertainty_ms"].float());
+    assert!((300.0..2000.0).contains(&doubt_ms), "{doubt_ms}");
+    assert!(offset_ms.abs() <= doubt_ms, "it is the same clock: {offset_ms} +- {doubt_ms}");
+    assert_nothing_here(&file);
+    assert_clean(&good);
+    assert_clean(&host);
+}
+
+#[test]
+fn a_host_that_reboots_has_what_its_mirror_had() {
+    let Some(site) = Site::new("a host that reboots") else { return };
+    let good = site.host("good").start();
+    let mut host = site.host("rebooted").start();
+    let world = World::new();
+    let options = ["--heartbeat", "300ms", "--sync-interval", "50ms"];
+    let live = begin(&world, &site, "good,rebooted", &options);
+    wait_for_samples(&world, &good, 5);
+    let mirror = host.path("var-tmp/ringstat-0");
+    let run = common::entries(&mirror).remove(0);
+    world.wait_for_samples(&mirror.join(run).join("00000.ring"), 5);
+    host.reboot();
+    world.write("end", "");
+    live.end().has_status(0);
+    let file = world.files().timeseries;
+    assert_no_tick_is_missing(&file, "good");
+    assert!(ticks(&file, "rebooted").len() >= 5, "{:?}", ticks(&file, "rebooted"));
+    assert!(!file["ringstat"]["hosts"]["rebooted"]["ended_cleanly"].bool());
+    let errors = errors(&file, "rebooted");
+    assert!(
+        matches!(&errors[..], [(kind, what)] if kind == "collection" && what.contains("went down")),
+        "{errors:?}"
+    );
+    assert_eq!(strings(&file["hosts_collected"]), ["good", "rebooted"]);
+    assert_nothing_here(&file);
+    assert_clean(&good);
+    assert_clean(&host);
+}
+
+#[test]
+fn full_disks_on_a_host_cost_what_cannot_be_and_nothing_else() {
+    let Some(site) = Site::new("full disks on hosts") else { return };
+    let good = site.host("good").start();
+    // From the beginning: neither a ring nor a mirror can be had.
+    let full = "mount -t tmpfs -o size=4k,mode=1777 none";
+    let fill = |dir: &str| format!("{full} {dir}\nhead -c 4096 /dev/zero > {dir}/fill");
+    let none = site.host("none").setup(&fill("/dev/shm")).setup(&fill("/var/tmp")).start();
+    assert_run(&site, &["good"], &[("none", "collection", "no room")], &[]);
+    assert_clean(&none);
+    // And on the way: the ring has its memory already, and the mirror can do without.
+    let small = "mount -t tmpfs -o size=16m,mode=1777 none";
+    let host = site.host("filling").setup(&format!("{small} /var/tmp")).start();
+    let (_world, file) = spoiled(&site, &[], [&good, &host], || {
+        let filled = host.inside("cat /dev/zero > /var/tmp/fill");
+        assert!(!filled.status.success(), "{filled:?}");
+        thread::sleep(Duration::from_millis(500)); // samples that the mirror cannot have
+    });
+    assert_no_tick_is_missing(&file, "filling");
+    assert_eq!(errors(&file, "filling"), []);
+    assert!(file["ringstat"]["hosts"]["filling"]["ended_cleanly"].bool());
+    assert_nothing_here(&file);
+    assert_clean(&good);
+    assert_clean(&host);
+}
+
+#[test]
+fn a_clock_that_is_49_seconds_off_is_said_to_be_and_changes_no_tick() {
+    let Some(site) = Site::new("a wrong clock") else { return };
+    if !cfg!(target_arch = "x86_64") {
+        common::say_skipped("a wrong clock", "x86_64");
+        return;
+    }
+    let good = site.host("good").start();
+    let host = site.host("ahead").clock_ahead(49).start();
+    let (_world, file) = spoiled(&site, &[], [&good, &host], || {});
+    assert_no_tick_is_missing(&file, "ahead");
+    assert_eq!(errors(&file, "ahead"), []);
+    let clock = |name: &str| {
+        let facts = &file["ringstat"]["hosts"][name];
+        (facts["clock_offset_ms"].float(), facts["clock_uncertainty_ms"].float())
+    };
+    let ((right, doubt), (wrong, more_doubt)) = (clock("good"), clock("ahead"));
+    assert!(right.abs() <= doubt, "{right} +- {doubt}");
+    assert!((wrong - 49_000.0).abs() <= more_doubt, "{wrong} +- {more_doubt}");
+    // By the clocks of the two hosts the same tick is that far apart.
+    let first = |name: &str| {
+        let sample = &file["samples_by_host"][name].list()[0];
+        sample["collection"]["time_unix_ns"].int() as f64 / 1e6
+    };
+    let apart = first("ahead") - first("good");
+    assert!((apart - 49_000.0).abs() < 5_000.0, "{apart} ms");
+    assert_clean(&good);
+    assert_clean(&host);
+}

@@ -1,0 +1,151 @@
+//! A link between a launcher and a host's server that a test can spoil: delayed, stalled, cut, dead. It
+//! listens where the host's part of the configuration says that the server is.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What becomes of what is sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weather {
+    /// On the way, in each direction.
+    delay: Duration,
+    /// Nothing arrives as long as it is so; afterwards everything does, as with TCP.
+    is_stalled: bool,
+    /// Connections are closed as soon as they are made.
+    is_refusing: bool,
+    /// So many bytes from the server go through in each connection, and no more.
+    most: Option<u64>,
+}
+
+struct Shared {
+    weather: Mutex<Weather>,
+    changed: Condvar,
+    ends: Mutex<Vec<TcpStream>>,
+    server: Mutex<Option<(Ipv4Addr, u16)>>,
+}
+
+/// The link. It ends with the test's process.
+pub struct Proxy {
+    pub address: Ipv4Addr,
+    pub port: u16,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// One that leads nowhere yet.
+    pub fn new() -> Proxy {
+        let address = Ipv4Addr::LOCALHOST;
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared {
+            weather: Mutex::default(),
+            changed: Condvar::new(),
+            ends: Mutex::default(),
+            server: Mutex::default(),
+        });
+        let proxy = Proxy { address, port, shared: shared.clone() };
+        thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                let server = *shared.server.lock().unwrap();
+                let is_refusing = shared.weather.lock().unwrap().is_refusing;
+                let Some(server) = server.filter(|_| !is_refusing) else { continue };
+                // A server that is gone refuses by itself.
+                let Ok(server) = TcpStream::connect(server) else { continue };
+                join(&shared, client, server);
+            }
+        });
+        proxy
+    }
+
+    /// Where it leads.
+    pub fn lead_to(&self, address: Ipv4Addr, port: u16) {
+        *self.shared.server.lock().unwrap() = Some((address, port));
+    }
+
+    /// Everything takes so long, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.change(|weather| weather.delay = delay);
+    }
+
+    /// Nothing arrives any more, and nobody is told.
+    pub fn stall(&self) {
+        self.change(|weather| weather.is_stalled = true);
+    }
+
+    /// Everything arrives that did not.
+    pub fn flow(&self) {
+        self.change(|weather| *weather = Weather { delay: weather.delay, ..Weather::default() });
+    }
+
+    /// Of what the server says only so many bytes arrive, in each connection from now on.
+    pub fn let_through(&self, bytes: u64) {
+        self.change(|weather| weather.most = Some(bytes));
+    }
+
+    /// All connections end, and none can be made until it [flows](Self::flow) again.
+    pub fn cut(&self) {
+        self.change(|weather| weather.is_refusing = true);
+        for end in self.shared.ends.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Weather)) {
+        change(&mut self.shared.weather.lock().unwrap());
+        self.shared.changed.notify_all();
+    }
+}
+
+fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
+    let twin = |stream: &TcpStream| stream.try_clone().unwrap();
+    for stream in [&client, &server] {
+        let _ = stream.set_nodelay(true);
+        shared.ends.lock().unwrap().push(twin(stream));
+    }
+    let most = shared.weather.lock().unwrap().most;
+    pump(shared, twin(&client), twin(&server), None);
+    pump(shared, server, client, most);
+}
+
+/// Two threads, so that what is on its way does not hold up what comes behind it.
+fn pump(shared: &Arc<Shared>, mut from: TcpStream, to: TcpStream, most: Option<u64>) {
+    let (outbox, inbox) = channel();
+    let shared = shared.clone();
+    thread::spawn(move || deliver(&shared, &inbox, to, most));
+    thread::spawn(move || send(&mut from, &outbox));
+}
+
+fn send(from: &mut TcpStream, outbox: &Sender<(Instant, Vec<u8>)>) {
+    let mut bytes = [0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if outbox.send((Instant::now(), bytes[..count].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+fn deliver(
+    shared: &Shared,
+    inbox: &Receiver<(Instant, Vec<u8>)>,
+    mut to: TcpStream,
+    most: Option<u64>,
+) {
+    let mut left = most.unwrap_or(u64::MAX);
+    while let Ok((sent, mut bytes)) = inbox.recv() {
+        let weather = shared.weather.lock().unwrap();
+        let weather = shared.changed.wait_while(weather, |it| it.is_stalled).unwrap();
+        let due = sent + weather.delay;
+        drop(weather);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= bytes.len() as u64;
+        if to.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
