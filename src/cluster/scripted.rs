@@ -49,7 +49,7 @@ impl Channel for Scripted {
 /// Fetches into `dir` at most `most` bytes from an agent that says `said` behind its marker.
 ///
 /// # Errors
-/// [`CollectError`].
+/// `CollectError`.
 pub fn collect_from(
     said: &[u8],
     step: usize,

@@ -186,7 +186,7 @@ fn sha256(from: &mut impl Read) -> io::Result<String> {
 /// and its hash.
 ///
 /// # Errors
-/// [`BinaryError::Read`].
+/// `BinaryError::Read`.
 pub fn self_check() -> Result<String, BinaryError> {
     let own = Binary::own()?;
     Ok(format!("{SELF_CHECK} {} {} {}", env!("CARGO_PKG_VERSION"), own.architecture, own.sha256))

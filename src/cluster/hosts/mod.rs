@@ -3,7 +3,7 @@
 //! read.
 //!
 //! A name goes on to configuration files in which `%h` may stand in a command for a shell. So it has
-//! letters, digits and little else, and never begins as an option does; see [`name`].
+//! letters, digits and little else, and never begins as an option does; see `name`.
 
 mod name;
 mod ranges;
