@@ -231,7 +231,7 @@ pub struct Chunk {
     pub file: u32,
     /// Where it begins.
     pub offset: u64,
-    /// At most `CHUNK_BYTES`.
+    /// At most 256 kB.
     pub bytes: Vec<u8>,
 }
 
@@ -288,7 +288,7 @@ pub fn put_control(message: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Pr
 /// Puts a chunk, compressed, behind what `out` has.
 ///
 /// # Errors
-/// [`ProtocolError::Length`] if there are more than `CHUNK_BYTES`.
+/// [`ProtocolError::Length`] if there are more than 256 kB.
 pub fn put_chunk(
     file: u32,
     offset: u64,
