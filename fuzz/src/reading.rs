@@ -76,9 +76,11 @@ impl Reader {
             Shape::Scalars { fields } => fields.len(),
             shape @ Shape::Table { .. } => lines * shape.row_words(),
         };
-        self.room = Room { names: lines, words: words + 2 };
-        self.names = Dictionary { room: lines, entries: Vec::new() };
-        self.source.begin_segment(lines);
+        // Names that are longer than most take the room of several.
+        let names = lines + text.len();
+        self.room = Room { names, words: words + 2 };
+        self.names = Dictionary { room: names, entries: Vec::new() };
+        self.source.begin_segment(names);
         self.left_at = None;
     }
 
