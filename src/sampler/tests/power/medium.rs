@@ -4,10 +4,12 @@
 
 use super::Rng;
 use crate::sampler::disk::{Disk, DiskFile};
+use crate::sampler::watch;
 use crate::units::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::{fmt, io};
 
 pub const SECTOR: usize = 512;
 const PAGE_SECTORS: usize = 8;
@@ -24,7 +26,31 @@ pub enum Event {
     SyncDir,
     Remove(String),
     Punch(String, u64, u64),
+    /// Somebody else has cut the file off to nothing.
+    CutOff(String),
     Time(u64),
+}
+
+impl Event {
+    /// Whether other bytes or files than before are durable after it.
+    pub fn changes_what_is_durable(&self) -> bool {
+        use Event::{CutOff, Remove, SyncAll, SyncData, SyncDir};
+        matches!(self, SyncData(_) | SyncAll(_) | SyncDir | Remove(_) | CutOff(_))
+    }
+}
+
+/// Without the bytes; of a record there is the number that it has in its slot.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Write(name, offset, bytes) => {
+                let first: [u8; 8] = bytes[..8].try_into().unwrap();
+                let (len, first) = (bytes.len(), u64::from_le_bytes(first));
+                write!(f, "Write {name} {offset}+{len}, first word {first}")
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
 }
 
 /// The disk that the copier works on.
@@ -35,6 +61,8 @@ pub struct Medium(Arc<Mutex<Inner>>);
 struct Inner {
     log: Vec<Event>,
     next_sync_fails: bool,
+    /// Files that were cut off, and were not looked at since.
+    cut_off: BTreeSet<String>,
 }
 
 impl Medium {
@@ -44,6 +72,11 @@ impl Medium {
 
     pub fn fail_next_sync(&self) {
         self.0.lock().unwrap().next_sync_fails = true;
+    }
+
+    pub fn cut_off(&self, name: String) {
+        self.0.lock().unwrap().cut_off.insert(name.clone());
+        self.log(Event::CutOff(name));
     }
 
     pub fn take_log(&self) -> Vec<Event> {
@@ -65,8 +98,14 @@ impl Disk for Medium {
         self.log(Event::Remove(name.to_owned()));
     }
 
-    fn damage(&self, _: &str, _: &LoggedFile, _: &[u8], _: Bytes) -> Option<(&'static str, bool)> {
-        None
+    fn damage(
+        &self,
+        name: &str,
+        _: &LoggedFile,
+        _: &[u8],
+        _: Bytes,
+    ) -> Option<(&'static str, bool)> {
+        self.0.lock().unwrap().cut_off.remove(name).then_some((watch::CUT_OFF, true))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -164,6 +203,19 @@ impl Content {
         }
     }
 
+    /// Whether a power cut may leave anything else in these bytes than what is durable.
+    pub fn is_at_risk(&self, bytes: &Range<usize>) -> bool {
+        let sectors = bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
+        self.versions.range(sectors).any(|(sector, versions)| {
+            let begin = sector * SECTOR;
+            let from = bytes.start.max(begin);
+            let end = bytes.end.min(begin + SECTOR);
+            let is_other =
+                |it: &[u8; SECTOR]| it[from - begin..end - begin] != self.durable[from..end];
+            versions.iter().any(is_other)
+        })
+    }
+
     /// What the file may be after a power cut; `None` if it is not there.
     pub fn image(&self, rng: &mut Rng) -> Option<Vec<u8>> {
         let may_be_gone = !self.name_is_durable || self.is_removed;
@@ -220,6 +272,12 @@ impl Replay {
             Event::Punch(name, from, end) => {
                 let zeros = vec![0; (end - from) as usize];
                 self.file(name).write(*from as usize, &zeros);
+            }
+            Event::CutOff(name) => {
+                let file = self.file(name);
+                let Content { name_is_durable, is_removed, .. } = *file;
+                let new = Content::new(file.cache.len() as u64);
+                *file = Content { name_is_durable, is_removed, ..new };
             }
             Event::Time(now_ns) => self.now_ns = *now_ns,
         }
