@@ -6,7 +6,7 @@ use super::disk::DiskFile;
 use crate::units::Bytes;
 use std::io;
 
-/// As much as is gathered, unless one slot alone is longer.
+/// As much as is gathered; a record that is longer is written at once.
 const MAX_BYTES: usize = 128 << 10;
 
 /// Records on their way to one file.
@@ -15,26 +15,36 @@ pub struct Batch {
     stride: u64,
     /// Where the first one belongs.
     offset: Bytes,
-    /// With zeros up to the next slot behind each but the last.
+    /// With zeros up to the next slot behind each but the last. Never grows: the recorder's memory
+    /// is fixed.
     bytes: Vec<u8>,
 }
 
 impl Batch {
-    /// An empty one, for slots of `stride` bytes.
-    pub fn new(stride: Bytes) -> Batch {
-        Batch { stride: stride.0.max(1), offset: Bytes(0), bytes: Vec::new() }
+    /// An empty one.
+    pub fn new() -> Batch {
+        Batch { stride: 1, offset: Bytes(0), bytes: Vec::with_capacity(MAX_BYTES) }
+    }
+
+    /// What follows is for slots of `stride` bytes. Drops what was never flushed.
+    pub fn begin(&mut self, stride: Bytes) {
+        self.stride = stride.0.max(1);
+        self.bytes.clear();
     }
 
     /// Adds a record of at most a slot's length, or begins anew with it where it is not the next one.
     ///
     /// # Errors
-    /// The kernel's, of what was gathered before.
+    /// The kernel's, of what was gathered before as well.
     pub fn write_at(&mut self, file: &impl DiskFile, record: &[u8], at: Bytes) -> io::Result<()> {
         let slots = (self.bytes.len() as u64).div_ceil(self.stride);
         let next = Bytes(self.offset.0 + slots * self.stride);
         let length = (next.0 - self.offset.0) as usize;
         let fits = at == next && length + record.len() <= MAX_BYTES;
         let flushed = if fits { Ok(()) } else { self.flush(file) };
+        if record.len() > MAX_BYTES {
+            return flushed.and(file.write_at(record, at));
+        }
         if self.bytes.is_empty() {
             self.offset = at;
         } else {
@@ -111,9 +121,15 @@ mod tests {
         fn punch(&self, _: Bytes, _: Bytes) {}
     }
 
+    fn of_stride(stride: u64) -> Batch {
+        let mut batch = Batch::new();
+        batch.begin(Bytes(stride));
+        batch
+    }
+
     #[test]
     fn neighbours_are_written_in_one_piece_and_others_each_where_they_belong() {
-        let (log, mut batch) = (Log::new(u64::MAX), Batch::new(Bytes(4)));
+        let (log, mut batch) = (Log::new(u64::MAX), of_stride(4));
         for (record, at) in
             [(&b"ab"[..], 100), (b"cdef", 104), (b"g", 108), (b"h", 116), (b"i", 100)]
         {
@@ -127,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_refused_costs_no_other() {
-        let (log, mut batch) = (Log::new(109), Batch::new(Bytes(4)));
+        let (log, mut batch) = (Log::new(109), of_stride(4));
         for (record, at) in [(&b"ab"[..], 100), (b"cdef", 104), (b"gh", 108)] {
             batch.write_at(&log, record, Bytes(at)).unwrap();
         }
@@ -139,7 +155,7 @@ mod tests {
 
     #[test]
     fn no_more_than_so_much_is_gathered() {
-        let (log, mut batch) = (Log::new(u64::MAX), Batch::new(Bytes(50_000)));
+        let (log, mut batch) = (Log::new(u64::MAX), of_stride(50_000));
         for slot in 0..4 {
             batch.write_at(&log, &[7; 40_000], Bytes(slot * 50_000)).unwrap();
         }
@@ -147,5 +163,6 @@ mod tests {
         batch.flush(&log).unwrap();
         let lengths: Vec<_> = log.take().iter().map(|(at, bytes)| (*at, bytes.len())).collect();
         assert_eq!(lengths, [(0, 90_000), (100_000, 90_000), (200_000, 300_000)]);
+        assert_eq!(batch.bytes.capacity(), MAX_BYTES, "it has asked for more");
     }
 }

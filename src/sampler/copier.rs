@@ -41,7 +41,6 @@ struct Copy<F> {
     written: Progress,
     synced: Progress,
     dirty: bool,
-    batch: Batch,
 }
 
 /// The mirror of a run.
@@ -49,6 +48,8 @@ pub struct Copier<D: Disk> {
     disk: D,
     max_samples: u64,
     copies: Vec<Copy<D::File>>,
+    /// Of the copy that is being written to; empty between two.
+    batch: Batch,
     /// A file that was made ahead, and of which segment it is to be.
     prepared: Option<(u64, D::File)>,
     /// Segments whose file could not be made yet; each copy tries again.
@@ -70,6 +71,7 @@ impl<D: Disk> Copier<D> {
             disk,
             max_samples,
             copies,
+            batch: Batch::new(),
             prepared: None,
             waiting,
             error: None,
@@ -175,8 +177,7 @@ impl<D: Disk> Copier<D> {
             return Err(error);
         }
         let progress = Progress::none(&segment);
-        let batch = Batch::new(header.layout.slot.bytes());
-        Ok(Copy { segment, file, name, written: progress, synced: progress, dirty: false, batch })
+        Ok(Copy { segment, file, name, written: progress, synced: progress, dirty: false })
     }
 
     /// Gives back the slots that the newest segment will never use, since `next` begins another.
@@ -243,7 +244,7 @@ impl<D: Disk> Copier<D> {
 
     fn copy_one(&mut self, index: usize) {
         let result = self.copy_records(index);
-        let flushed = self.copies[index].flush();
+        let flushed = self.batch.flush(&self.copies[index].file);
         self.note(result.and(flushed));
     }
 
@@ -257,6 +258,7 @@ impl<D: Disk> Copier<D> {
         let (layout, first, seed) = (header.layout, header.first_seq, header.seed());
         let mut words = Vec::new();
         let mut result = Ok(());
+        self.batch.begin(layout.slot.bytes());
         loop {
             let next = self.copies[index].skip_written();
             let Some(slot) = layout.slot_of(first, next) else { return result };
@@ -271,13 +273,14 @@ impl<D: Disk> Copier<D> {
                     let old = self.copies[index].held_before(seq);
                     let kept_from = self.synced_end().saturating_sub(self.max_samples);
                     if old.is_some_and(|old| old >= kept_from) {
+                        result = result.and(self.batch.flush(&self.copies[index].file));
                         self.sync_copies()?;
                     }
                     let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
                     let copy = &mut self.copies[index];
                     copy.dirty = true;
-                    let offset = layout.slot_offset(slot);
-                    result = result.and(copy.batch.write_at(&copy.file, bytes, offset));
+                    let at = layout.slot_offset(slot);
+                    result = result.and(self.batch.write_at(&copy.file, bytes, at));
                     copy.written.end = copy.written.end.max(Seq(seq.0 + 1));
                     // Lapped, if it is not the one that was looked for: this is the one slot that
                     // may be written to. The oldest that is to be kept comes next.
@@ -301,7 +304,6 @@ impl<D: Disk> Copier<D> {
     fn sync_copies(&mut self) -> io::Result<()> {
         let mut result = Ok(());
         for copy in self.copies.iter_mut().filter(|copy| copy.dirty) {
-            result = result.and(copy.flush());
             match copy.file.sync_data() {
                 Ok(()) => {
                     copy.synced = copy.written;
@@ -340,11 +342,6 @@ impl<F: DiskFile> Copy<F> {
         self.synced = self.written;
         self.dirty = true;
         Ok(())
-    }
-
-    /// Writes what is in the batch.
-    fn flush(&mut self) -> io::Result<()> {
-        self.batch.flush(&self.file)
     }
 
     /// The newest record that the file can hold in the slot of `seq`, before that is written there:

@@ -5,7 +5,7 @@
 use super::copier::Copier;
 use super::disk::{Dir, Disk};
 use super::pace::{Pace, spare_slots, sync_interval};
-use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
+use super::thread::stay_behind;
 use crate::ring::{self, Segment};
 use crate::units::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -113,9 +113,7 @@ impl Mirror {
         let (outbox, end) = unbounded();
         let thread = std::thread::Builder::new().name("rs-mirror".to_owned()).spawn(move || {
             ring::let_through();
-            // Out of the benchmark's way; not SCHED_IDLE, which under load might starve the copy.
-            let policy = Policy::Batch;
-            apply(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned });
+            stay_behind();
             let copier = Copier::new(Dir(settings.dir.clone()), settings.max_samples);
             let _ = outbox.send(run(copier, &settings, &inbox));
         })?;

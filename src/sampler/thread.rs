@@ -82,14 +82,37 @@ pub struct InForce {
     pub notes: Vec<String>,
 }
 
-/// Applies `settings` to the calling thread.
+/// The kernel's default (`init/init_task.c`), ns.
+const DEFAULT_TIMER_SLACK_NS: u64 = 50_000;
+
+/// Applies `settings` to the calling thread, which is to wake up on time.
 pub fn apply(settings: &ThreadSettings) -> InForce {
     let mut notes = Vec::new();
-    let cpu = pin(settings.cpu, &mut notes);
     // The least there is: 0 would mean "the default".
     if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
         notes.push(format!("timer slack of 1 ns was refused: {error}"));
     }
+    schedule(settings, notes)
+}
+
+/// Makes the calling thread one that works for the sampler out of the benchmark's way, and need
+/// not be on time: its wake-ups may be put together with others.
+pub fn stay_behind() -> InForce {
+    let mut notes = Vec::new();
+    // Said as a number: "the default" is what the thread had that started this one
+    // (PR_SET_TIMERSLACK(2const)), and that may be the sampler.
+    let inherited_ns = rustix::thread::current_timer_slack().unwrap_or(0);
+    let slack_ns = NonZeroU64::new(inherited_ns.max(DEFAULT_TIMER_SLACK_NS));
+    if let Err(error) = rustix::thread::set_current_timer_slack(slack_ns) {
+        notes.push(format!("a larger timer slack was refused: {error}"));
+    }
+    // Not SCHED_IDLE, which under load might starve it.
+    let policy = Policy::Batch;
+    schedule(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned }, notes)
+}
+
+fn schedule(settings: &ThreadSettings, mut notes: Vec<String>) -> InForce {
+    let cpu = pin(settings.cpu, &mut notes);
     let timer_slack_ns = rustix::thread::current_timer_slack().unwrap_or(0);
     let policy = match set_policy(settings.policy) {
         Ok(()) => settings.policy,
@@ -257,6 +280,23 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn only_the_sampler_wakes_up_to_the_nanosecond() {
+        let settings =
+            ThreadSettings { policy: Policy::Other, nice: None, cpu: CpuChoice::Unpinned };
+        let (sampler, helper) = std::thread::spawn(move || {
+            let sampler = apply(&settings);
+            // As the watch is: started by the sampler.
+            (sampler, std::thread::spawn(stay_behind).join().unwrap())
+        })
+        .join()
+        .unwrap();
+        assert_eq!(sampler.timer_slack_ns, 1);
+        assert!(helper.timer_slack_ns >= DEFAULT_TIMER_SLACK_NS, "{helper:?}");
+        assert_eq!((helper.policy, helper.nice), (Policy::Batch, 19));
+        assert_eq!(helper.notes, Vec::<String>::new());
     }
 
     #[test]

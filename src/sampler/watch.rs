@@ -2,7 +2,7 @@
 //! leads to, as long as it was made, and begins as it was begun. On a thread of its own, since even
 //! a look at a name may wait for a disk. What is to be done about it is for others.
 
-use super::thread::{CpuChoice, Policy, ThreadSettings, apply};
+use super::thread::stay_behind;
 use crate::ring::{self, HEADER_BYTES, Segment};
 use crate::sync::{AtomicU64 as Word, Ordering};
 use crate::units::Bytes;
@@ -121,8 +121,7 @@ impl Watch {
         let shared = findings.clone();
         std::thread::Builder::new().name("rs-watch".to_owned()).spawn(move || {
             ring::let_through();
-            let policy = Policy::Batch;
-            apply(&ThreadSettings { policy, nice: Some(19), cpu: CpuChoice::Unpinned });
+            stay_behind();
             run(&inbox, &shared, interval);
         })?;
         Ok(Watch { messages, findings })
