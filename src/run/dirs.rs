@@ -112,7 +112,9 @@ impl RunDir {
     pub fn create(base: &Path, run_id: Uuid) -> Result<RunDir, DirError> {
         let path = base.join(run_id.to_string());
         let failed = |source| DirError::Create { path: path.clone(), source };
-        fs::create_dir_all(base).map_err(failed)?;
+        // Private here, too: a run that ends removes an empty base, and may do so after it was made.
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700).create(base).map_err(failed)?;
         let mut result = Err(failed(io::ErrorKind::NotFound.into()));
         for _ in 0..MAX_ATTEMPTS {
             DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
