@@ -90,7 +90,8 @@ impl Medium {
     }
 
     pub fn overwrite(&self, name: String) {
-        self.0.lock().unwrap().damage.insert(name.clone(), watch::OVERWRITTEN);
+        // That it is too short is seen first.
+        self.0.lock().unwrap().damage.entry(name.clone()).or_insert(watch::OVERWRITTEN);
         self.log(Event::Overwrite(name));
     }
 
