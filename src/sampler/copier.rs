@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::disk::{Disk, DiskFile};
 use super::mirror::MirrorEnd;
 use super::segments::file_name;
+use super::watch::CUT_OFF;
 use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
@@ -227,7 +228,7 @@ impl<D: Disk> Copier<D> {
             let Some((what, is_there)) = copy.damage(&self.disk) else { continue };
             let sentence = format!("the mirror {}/{} {what}", self.disk.shown(), copy.name);
             let mended = if is_there {
-                copy.start_again()
+                copy.start_again(what == CUT_OFF)
             } else {
                 let segment = copy.segment.clone();
                 self.begin(segment).map(|new| self.copies[index] = new)
@@ -296,24 +297,14 @@ impl<D: Disk> Copier<D> {
         }
     }
 
-    /// Syncs every copy that was written to. What could not be synced is to be written again: the
-    /// kernel may have dropped it.
+    /// Syncs every copy that was written to.
     ///
     /// # Errors
     /// The first that there was.
     fn sync_copies(&mut self) -> io::Result<()> {
         let mut result = Ok(());
         for copy in self.copies.iter_mut().filter(|copy| copy.dirty) {
-            match copy.file.sync_data() {
-                Ok(()) => {
-                    copy.synced = copy.written;
-                    copy.dirty = false;
-                }
-                Err(error) => {
-                    copy.written = copy.synced;
-                    result = result.and(Err(error));
-                }
-            }
+            result = result.and(copy.sync_data());
         }
         result
     }
@@ -332,16 +323,51 @@ impl<F: DiskFile> Copy<F> {
         disk.damage(&self.name, &self.file, bytemuck::cast_slice(&words), bytes)
     }
 
-    /// The same file gets all that the ring has once more.
-    fn start_again(&mut self) -> io::Result<()> {
-        self.file.extend(self.segment.header().layout.file_bytes())?;
+    /// The same file gets once more what of it the ring still has.
+    fn start_again(&mut self, is_cut_off: bool) -> io::Result<()> {
+        let Header { layout, first_seq, .. } = *self.segment.header();
+        self.file.extend(layout.file_bytes())?;
         write_head(&self.file, &self.segment)?;
         // As of a new one: a power cut leaves no records without a head.
         self.file.sync_all()?;
-        self.written = Progress::none(&self.segment);
-        self.synced = self.written;
         self.dirty = true;
-        Ok(())
+        if is_cut_off {
+            self.written = Progress::none(&self.segment);
+            self.synced = self.written;
+            return Ok(());
+        }
+        // Its records are still there, and those that were not synced now are. They may be newer
+        // than what would be written first if it began anew, and are to be kept as any others.
+        self.synced = Progress { entries: 0, ..self.written };
+        self.written = self.synced;
+        self.copy_names()?;
+        let (mut words, seed) = (Vec::new(), self.segment.header().seed());
+        let Progress { next, end, .. } = self.written;
+        for slot in (0..layout.slots).map(Slot) {
+            let stable = self.segment.copy_slot(slot, &mut words);
+            match ring::judge(&words, slot.0, layout.slots, first_seq, seed) {
+                // The same bytes as are there, unless others have overwritten these, too: of the
+                // records before the next one, the file had all that the ring still has.
+                SlotState::Valid(seq, used) if stable && (seq < next || seq.0 + 1 == end.0) => {
+                    let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
+                    self.file.write_at(bytes, layout.slot_offset(slot))?;
+                }
+                _ => {}
+            }
+        }
+        // What is taken for synced is so again before anything is overwritten for it.
+        self.sync_data()
+    }
+
+    /// Makes durable what was written. If it could not be, it is to be written again: the kernel may
+    /// have dropped it.
+    fn sync_data(&mut self) -> io::Result<()> {
+        let result = self.file.sync_data();
+        match &result {
+            Ok(()) => (self.synced, self.dirty) = (self.written, false),
+            Err(_) => self.written = self.synced,
+        }
+        result
     }
 
     /// The newest record that the file can hold in the slot of `seq`, before that is written there:

@@ -28,14 +28,24 @@ pub enum Event {
     Punch(String, u64, u64),
     /// Somebody else has cut the file off to nothing.
     CutOff(String),
+    /// Somebody else has overwritten the head, which is on the disk at once.
+    Overwrite(String),
     Time(u64),
 }
 
 impl Event {
     /// Whether other bytes or files than before are durable after it.
     pub fn changes_what_is_durable(&self) -> bool {
-        use Event::{CutOff, Remove, SyncAll, SyncData, SyncDir};
-        matches!(self, SyncData(_) | SyncAll(_) | SyncDir | Remove(_) | CutOff(_))
+        use Event::{Remove, SyncAll, SyncData, SyncDir};
+        matches!(self, SyncData(_) | SyncAll(_) | SyncDir | Remove(_)) || self.spoils().is_some()
+    }
+
+    /// The file that somebody else has spoiled.
+    pub fn spoils(&self) -> Option<&String> {
+        match self {
+            Event::CutOff(name) | Event::Overwrite(name) => Some(name),
+            _ => None,
+        }
     }
 }
 
@@ -61,8 +71,8 @@ pub struct Medium(Arc<Mutex<Inner>>);
 struct Inner {
     log: Vec<Event>,
     next_sync_fails: bool,
-    /// Files that were cut off, and were not looked at since.
-    cut_off: BTreeSet<String>,
+    /// What others have done to files, which were not looked at since.
+    damage: BTreeMap<String, &'static str>,
 }
 
 impl Medium {
@@ -75,8 +85,14 @@ impl Medium {
     }
 
     pub fn cut_off(&self, name: String) {
-        self.0.lock().unwrap().cut_off.insert(name.clone());
+        self.0.lock().unwrap().damage.insert(name.clone(), watch::CUT_OFF);
         self.log(Event::CutOff(name));
+    }
+
+    pub fn overwrite(&self, name: String) {
+        // That it is too short is seen first.
+        self.0.lock().unwrap().damage.entry(name.clone()).or_insert(watch::OVERWRITTEN);
+        self.log(Event::Overwrite(name));
     }
 
     pub fn take_log(&self) -> Vec<Event> {
@@ -105,7 +121,7 @@ impl Disk for Medium {
         _: &[u8],
         _: Bytes,
     ) -> Option<(&'static str, bool)> {
-        self.0.lock().unwrap().cut_off.remove(name).then_some((watch::CUT_OFF, true))
+        self.0.lock().unwrap().damage.remove(name).map(|what| (what, true))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -156,6 +172,7 @@ pub struct Content {
     versions: BTreeMap<usize, Vec<[u8; SECTOR]>>,
     dirty_pages: BTreeSet<usize>,
     size_is_durable: bool,
+    head_is_overwritten: bool,
     pub name_is_durable: bool,
     pub is_removed: bool,
 }
@@ -169,6 +186,7 @@ impl Content {
             versions: BTreeMap::new(),
             dirty_pages: BTreeSet::new(),
             size_is_durable: false,
+            head_is_overwritten: false,
             name_is_durable: false,
             is_removed: false,
         }
@@ -176,7 +194,8 @@ impl Content {
 
     /// Whether the file is there with its header, whatever happens.
     pub fn is_begun(&self) -> bool {
-        self.name_is_durable && self.size_is_durable && !self.is_removed
+        let is_whole = self.size_is_durable && !self.head_is_overwritten;
+        is_whole && self.name_is_durable && !self.is_removed
     }
 
     pub fn pending_sectors(&self) -> usize {
@@ -190,6 +209,14 @@ impl Content {
             self.versions.entry(sector).or_default().push(now);
             self.dirty_pages.insert(sector / PAGE_SECTORS);
         }
+    }
+
+    fn overwrite_head(&mut self) {
+        self.head_is_overwritten = true;
+        for bytes in [&mut self.cache, &mut self.durable] {
+            bytes[..PAGE_SECTORS * SECTOR].fill(0);
+        }
+        self.versions.retain(|sector, _| *sector >= PAGE_SECTORS);
     }
 
     fn sync(&mut self) {
@@ -265,6 +292,7 @@ impl Replay {
             Event::SyncAll(name) => {
                 self.file(name).sync();
                 self.file(name).size_is_durable = true;
+                self.file(name).head_is_overwritten = false;
             }
             Event::FailedSync(name) => self.file(name).dirty_pages.clear(),
             Event::SyncDir => self.files.values_mut().for_each(|file| file.name_is_durable = true),
@@ -279,6 +307,7 @@ impl Replay {
                 let new = Content::new(file.cache.len() as u64);
                 *file = Content { name_is_durable, is_removed, ..new };
             }
+            Event::Overwrite(name) => self.file(name).overwrite_head(),
             Event::Time(now_ns) => self.now_ns = *now_ns,
         }
     }
