@@ -90,7 +90,8 @@ const SCRIPT: &str = concat!(
 mod tests {
     use super::*;
     use crate::cluster::test_link::TestLink;
-    use std::fs;
+    use std::fs::{self, DirBuilder};
+    use std::os::unix::fs::DirBuilderExt;
     use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
     use std::time::Duration;
@@ -105,7 +106,8 @@ mod tests {
 
     impl Run {
         fn make(base: &Path, manifest: &str) -> Run {
-            fs::create_dir_all(base).unwrap();
+            // As the program makes it: it would refuse one that others can enter, here and for good.
+            DirBuilder::new().recursive(true).mode(0o700).create(base).unwrap();
             let dir = base.join(Uuid::now_v7().to_string());
             fs::create_dir(&dir).unwrap();
             fs::write(dir.join("run.json"), manifest).unwrap();
