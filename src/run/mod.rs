@@ -1,12 +1,14 @@
 //! One recorded run, from its directories and manifest to its final files; and the runs that
 //! nobody finished. What is recorded and how is the sampler's, what is read the decoder's.
 
+mod begin;
 mod builder;
 mod cluster;
 mod dirs;
 mod earlier;
 mod finish;
 mod manifest;
+mod owed;
 mod patience;
 mod recorder;
 mod recording;

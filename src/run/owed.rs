@@ -1,0 +1,89 @@
+//! Recovers a run of several hosts: fetches what they still owe, and writes the files of what there is.
+
+use super::cluster;
+use super::dirs::RunDir;
+use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
+use super::manifest::{MANIFEST, Manifest};
+use super::recording::not_removed;
+use super::recover::FoundRun;
+use super::system;
+use crate::decode::metadata::SystemInfo;
+use crate::decode::{ClusterDecoder, OpenRings};
+use crate::ring::Ring;
+use std::path::Path;
+
+impl FoundRun {
+    /// As `recover_locked` does, of a run of several hosts: what they still have is
+    /// fetched first. As long as one of them may have more, the run's directories stay.
+    pub(super) fn recover_cluster(
+        &self,
+        mut manifest: Manifest,
+        dirs: Vec<RunDir>,
+        results_dir: Option<&Path>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<FinalFiles>, FinishError> {
+        if let Some(dir) = results_dir {
+            remove_leftovers(&manifest);
+            manifest.results_dir = std::path::absolute(dir)
+                .map_err(|source| FinishError::Write { path: dir.to_owned(), source })?;
+        }
+        self.keep_own_dirs(&mut manifest);
+        let Some(mut known) = manifest.cluster.take() else { return Ok(None) };
+        let was_incomplete = known.is_incomplete;
+        let before = known.owing().len();
+        let dir = manifest.mirror_dir.clone().or_else(|| manifest.ring_dir.clone());
+        let mut hosts = cluster::fetch(&mut known, dir.as_deref(), &mut |_, _| {});
+        let owing = known.owing();
+        if was_incomplete && !owing.is_empty() && owing.len() == before {
+            let why = known.hosts.iter().filter(|host| host.state.owes());
+            let why = why.flat_map(|host| &host.errors).last();
+            return Err(FinishError::Owed {
+                hosts: owing.join(", "),
+                why: why.map_or(String::new(), |failure| failure.message.clone()),
+            });
+        }
+        known.is_incomplete = !owing.is_empty();
+        let here = self.rings.clone();
+        let open: OpenRings = Box::new(move || {
+            let (rings, refused): (Vec<_>, Vec<_>) =
+                here.iter().map(|path| Ring::open(path)).partition(Result::is_ok);
+            let rings: Vec<Ring> = rings.into_iter().flatten().collect();
+            match refused.into_iter().find_map(Result::err) {
+                Some(error) if rings.is_empty() => Err(error.into()),
+                _ => Ok(rings),
+            }
+        });
+        let open = (!self.rings.is_empty()).then_some(open);
+        let (run, rings) = cluster::output(&known, self.run_id, dir.as_deref(), open);
+        let decoder = ClusterDecoder::new(run, rings)?;
+        manifest.cluster = Some(known.clone());
+        manifest.warnings.retain(|warning| !warning.contains("ringstat recover"));
+        if known.is_incomplete {
+            manifest.warnings.push(cluster::still_owed(&owing, self.run_id));
+        }
+        let order = Order {
+            manifest: &mut manifest,
+            save: true,
+            renew: was_incomplete,
+            decoder: Some(&decoder),
+            system: SystemInfo { hostname: system::hostname(), facts: system::facts() },
+            recovered: true,
+            progress,
+        };
+        let mut files = order.carry_out()?;
+        let unread: Vec<String> = decoder.unread().iter().map(|(host, _)| host.clone()).collect();
+        files.problems.extend(hosts.end(&mut known, &unread));
+        if !owing.is_empty() {
+            manifest.cluster = Some(known);
+            let _ = manifest.save();
+            files.problems.push(cluster::still_owed(&owing, self.run_id));
+            return Ok(Some(files));
+        }
+        for dir in &dirs {
+            if let Err(error) = dir.remove(MANIFEST) {
+                files.problems.push(not_removed(dir.path(), &error));
+            }
+        }
+        Ok(Some(files))
+    }
+}
