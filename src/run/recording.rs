@@ -2,22 +2,17 @@
 //! the final files, or thrown away.
 
 use super::cluster::{self, Cluster};
-use super::dirs::{RunDir, default_mirror_base, default_ring_base};
+use super::dirs::RunDir;
 use super::finish::{FinalFiles, FinishError, Order};
+use super::last_rings::LastRings;
 use super::manifest::{Ended, MANIFEST, Manifest};
 use super::system;
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{ClusterDecoder, DecodeError, Decoder, HostSummary, OpenRings, TimeSeriesData};
 use crate::description::Description;
-use crate::place::Place;
-use crate::ring::{self, HEADER_BYTES, OwnWords, ReadAt, Ring, RingError, Segment};
-use crate::sampler::{Kept, SamplerEnd, damage, file_name};
-use crate::sync::{AtomicU64, Ordering};
-use crate::units::Slot;
+use crate::sampler::SamplerEnd;
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,9 +28,8 @@ pub struct Recording {
 }
 
 struct Inner {
-    segments: Vec<Kept>,
+    rings: LastRings,
     mirror_complete: bool,
-    mirror_dir: Option<PathBuf>,
     keep_ring: bool,
     run_id: Uuid,
     runtime: Duration,
@@ -105,118 +99,8 @@ impl Settled {
     }
 }
 
-impl Inner {
-    /// Copies the rings to a run's directory, each under its name only when it is whole.
-    fn save_into(&self, dir: &Path) -> io::Result<()> {
-        let save = || {
-            ring::let_through();
-            let place = Place::open(dir)?;
-            for kept in &self.segments {
-                let name = file_name(kept.segment.header().segment);
-                place.replace(&name, MANIFEST, |file| save(kept, file))?;
-            }
-            Ok(())
-        };
-        // A thread of our own may have the signal that tells of a ring that was cut off.
-        std::thread::scope(|scope| scope.spawn(save).join())
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that saves them panicked")))
-    }
-
-    /// Whether others have done something to a ring: its file may not be where its name says, or
-    /// not have everything.
-    fn is_damaged(&self) -> bool {
-        let is_gone = |kept: &Kept| {
-            let (Some(file), Some(path)) = (&kept.file, &kept.path) else { return false };
-            kept.segment.is_lost()
-                || damage(file, path, kept.segment.header().layout.file_bytes()).is_some()
-        };
-        self.segments.iter().any(is_gone)
-    }
-
-    /// The rings, if they are whole, or all copies that there are.
-    fn whole_copies(&self) -> Result<Vec<Ring>, RingError> {
-        let is_lost = self.segments.iter().any(|kept| kept.segment.is_lost());
-        if is_lost || self.is_damaged() {
-            return self.all_copies();
-        }
-        let rings = self.segments.iter().map(ring_of).collect::<Result<Vec<Ring>, RingError>>()?;
-        let has_names = rings.iter().zip(&self.segments).all(|(ring, kept)| has_names(ring, kept));
-        if has_names { Ok(rings) } else { self.all_copies() }
-    }
-
-    /// All copies of the rings that there are, for when those that were written are not whole.
-    fn all_copies(&self) -> Result<Vec<Ring>, RingError> {
-        let mut rings = Vec::new();
-        for kept in &self.segments {
-            rings.push(ring_of(kept)?);
-            if kept.segment.is_lost() {
-                rings.push(with_head(kept, Box::new(OwnWords(kept.segment.clone()))));
-            }
-            let name = file_name(kept.segment.header().segment);
-            let copy = self.mirror_dir.as_ref().map(|dir| Place::open(dir)?.read(&name));
-            if let Some(Ok(file)) = copy {
-                rings.push(with_head(kept, Box::new(file)));
-            }
-        }
-        Ok(rings)
-    }
-
-    /// A directory of this run that has the rings now: the one for its ring, if there is one and it
-    /// has room for what was really written, or a new one. Not the mirror's: its disk has refused.
-    fn save_somewhere(&self, own: Option<&Path>, dirs: &mut Vec<RunDir>) -> Option<PathBuf> {
-        if let Some(own) = own.filter(|own| self.save_into(own).is_ok()) {
-            return Some(own.to_owned());
-        }
-        let places = [
-            RunDir::create_private(&default_ring_base(), self.run_id),
-            RunDir::create_private_patiently(&default_mirror_base(), self.run_id),
-            RunDir::create(&std::env::temp_dir(), self.run_id),
-        ];
-        for dir in places.into_iter().flatten() {
-            if self.save_into(dir.path()).is_ok() {
-                let path = dir.path().to_owned();
-                dirs.push(dir);
-                return Some(path);
-            }
-            let _ = dir.remove(MANIFEST);
-        }
-        None
-    }
-}
-
-/// Writes all words of a ring, but for what was never written.
-fn save(kept: &Kept, file: &mut File) -> io::Result<()> {
-    let words = kept.segment.words();
-    file.set_len(used_bytes(&kept.segment))?;
-    for (index, chunk) in words.chunks(SAVED_WORDS).enumerate() {
-        let plain: Vec<u64> = chunk.iter().map(|word| word.load(Ordering::Relaxed)).collect();
-        if plain.iter().any(|word| *word != 0) {
-            let offset = (index * SAVED_WORDS * size_of::<u64>()) as u64;
-            file.write_all_at(bytemuck::cast_slice(&plain), offset)?;
-        }
-    }
-    // Somebody may have overwritten it.
-    let head = kept.segment.header().to_words();
-    file.write_all_at(bytemuck::cast_slice(&head), 0)?;
-    file.write_all_at(&kept.description, HEADER_BYTES.0)
-}
-
 /// How often the rings are read again because somebody changes them meanwhile.
 const ATTEMPTS: usize = 5;
-/// Words that are copied at a time.
-const SAVED_WORDS: usize = 8 << 10;
-
-/// Up to the last slot that was ever written: a limit on the size of files may allow no more, and
-/// to readers what the file no longer has is empty.
-fn used_bytes(segment: &Segment) -> u64 {
-    let words = segment.words();
-    let layout = segment.header().layout;
-    let is_used = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
-    let end = words.iter().rposition(is_used).map_or(0, |last| (last as u64 + 1) * 8);
-    let slots = end.saturating_sub(layout.slots_offset.0).div_ceil(layout.slot.bytes().0);
-    layout.slot_offset(Slot(slots)).0.min(size_of_val(words) as u64)
-}
-
 /// What is said of a run's directory that outlives its run.
 pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
     format!(
@@ -259,9 +143,8 @@ impl Recording {
         });
         Recording {
             inner: Arc::new(Inner {
-                segments,
+                rings: LastRings { kept: segments, mirror_dir },
                 mirror_complete,
-                mirror_dir,
                 keep_ring,
                 run_id,
                 runtime,
@@ -294,8 +177,8 @@ impl Recording {
     /// without a whole mirror, are copied to whichever place takes them. Returns the directories
     /// that have them; none if they are lost.
     pub fn save_rings(&self) -> Vec<PathBuf> {
-        let is_private = self.inner.segments.iter().any(|kept| kept.path.is_none());
-        let is_damaged = self.inner.is_damaged();
+        let is_private = self.inner.rings.kept.iter().any(|kept| kept.path.is_none());
+        let is_damaged = self.inner.rings.is_damaged();
         self.settled(|settled| {
             let is_safe = !is_damaged && (!is_private || self.inner.mirror_complete);
             if is_safe || settled.files.is_some() {
@@ -303,9 +186,11 @@ impl Recording {
             }
             let Settled { manifest, dirs, .. } = settled;
             let own = manifest.ring_dir.as_deref();
-            let Some(saved) = self.inner.save_somewhere(own, dirs) else { return Vec::new() };
+            let Some(saved) = self.inner.rings.save_somewhere(self.inner.run_id, own, dirs) else {
+                return Vec::new();
+            };
             manifest.ring_dir = Some(saved.clone());
-            if is_damaged && self.inner.mirror_dir.is_some() {
+            if is_damaged && self.inner.rings.mirror_dir.is_some() {
                 // The mirror may have what the ring has lost.
                 let _ = manifest.save();
                 return settled.dirs_with_rings();
@@ -343,9 +228,9 @@ impl Recording {
 
     fn decode_all(&self, settled: &Settled) -> Result<ClusterDecoder, DecodeError> {
         let Some(known) = &settled.manifest.cluster else { return self.decode_one() };
-        let here = (!self.inner.segments.is_empty()).then(|| {
+        let here = (!self.inner.rings.kept.is_empty()).then(|| {
             let inner = self.inner.clone();
-            let open: OpenRings = Box::new(move || Ok(inner.whole_copies()?));
+            let open: OpenRings = Box::new(move || Ok(inner.rings.whole_copies()?));
             open
         });
         let (run, hosts) =
@@ -362,20 +247,19 @@ impl Recording {
     /// # Errors
     /// [`DecodeError`]; `NoRings` for a run that this host is no part of.
     pub fn decoder(&self) -> Result<Decoder, DecodeError> {
-        let segments = &self.inner.segments;
-        let rings = segments.iter().map(ring_of).collect::<Result<Vec<Ring>, RingError>>()?;
-        let has_names = rings.iter().zip(segments).all(|(ring, kept)| has_names(ring, kept));
-        let decoder = Decoder::new(rings);
-        match &decoder {
-            Ok(decoder) if has_names && self.is_whole(decoder.summary()) => {}
-            // Reads everything twice, which a disk full of mirrors need not bear as a rule.
-            _ => return Decoder::new(self.inner.all_copies()?),
+        let rings = &self.inner.rings;
+        if let Some(whole) = rings.with_their_names()?
+            && let Ok(decoder) = Decoder::new(whole)
+            && self.is_whole(decoder.summary())
+        {
+            return Ok(decoder);
         }
-        decoder
+        // Reads everything twice, which a disk full of mirrors need not bear as a rule.
+        Decoder::new(rings.all_copies()?)
     }
 
     fn is_whole(&self, summary: &HostSummary) -> bool {
-        let is_lost = self.inner.segments.iter().any(|kept| kept.segment.is_lost());
+        let is_lost = self.inner.rings.is_cut_off();
         !is_lost && summary.samples_lost == 0 && summary.slots_torn == 0
     }
 
@@ -486,7 +370,8 @@ impl Recording {
     fn system(&self, manifest: &Manifest) -> SystemInfo {
         let ring = self
             .inner
-            .segments
+            .rings
+            .kept
             .first()
             .and_then(|kept| serde_json::from_slice::<Description>(&kept.description).ok());
         let facts = ring.map_or_else(system::facts, |description| description.system);
@@ -515,24 +400,4 @@ impl fmt::Debug for Recording {
             .field("runtime", &self.inner.runtime)
             .finish_non_exhaustive()
     }
-}
-
-/// The ring's open file, whatever became of its name and its head, or the memory itself.
-fn ring_of(kept: &Kept) -> Result<Ring, RingError> {
-    let Some(file) = &kept.file else { return Ok(with_head(kept, Box::new(kept.segment.clone()))) };
-    let io = |source| RingError::Io { path: name_of(kept).to_owned(), source };
-    Ok(with_head(kept, Box::new(file.try_clone().map_err(io)?)))
-}
-
-fn with_head(kept: &Kept, bytes: Box<dyn ReadAt>) -> Ring {
-    Ring::with_head(bytes, name_of(kept), kept.segment.header().clone(), kept.description.clone())
-}
-
-fn name_of(kept: &Kept) -> &Path {
-    kept.path.as_deref().unwrap_or(Path::new("(private memory)"))
-}
-
-/// Whether a ring has all names that were written to it.
-fn has_names(ring: &Ring, kept: &Kept) -> bool {
-    (0..kept.segment.entries_used()).all(|entry| matches!(ring.entry(entry), Ok(Some(_))))
 }

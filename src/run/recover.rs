@@ -1,19 +1,17 @@
 //! Runs found by their files: which there are, whether they live, what they owe, and writing it.
 //! Where runs are looked for, and how one that a user names is found, is `store`'s.
 
+use super::decoded::{manifest_of, system_of};
 use super::dirs::{RunDir, Taken, is_own};
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
-use super::manifest::{DATETIME, MANIFEST, Manifest, is_benchmark_type};
+use super::manifest::{MANIFEST, Manifest};
 use super::recording::not_removed;
 use super::trust::{are_of_one_user, distrust, why_not};
-use crate::decode::metadata::SystemInfo;
-use crate::decode::{DecodeError, Decoder, Format, snapshot};
-use crate::description::Description;
+use crate::decode::{DecodeError, Decoder, snapshot};
 use crate::place::Place;
 use crate::ring::{self, BadHeader, Ring, RingError};
 use crate::sampler::{NotEnoughMemory, check_memory};
 use crate::units::Bytes;
-use chrono::{DateTime, Local};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -396,79 +394,6 @@ impl FoundRun {
         if manifest.ring_dir.is_none() && manifest.mirror_dir.is_none() {
             manifest.ring_dir = self.dirs.first().cloned();
         }
-    }
-}
-
-/// Decodes rings to files in `results_dir`, without touching the rings: `manifest` as far as it
-/// is known, what the rings say for the rest.
-///
-/// # Errors
-/// [`FinishError`].
-pub fn write_decoded(
-    decoder: &mut Decoder,
-    manifest: Option<Manifest>,
-    results_dir: &Path,
-    change: impl FnOnce(&mut Manifest),
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<FinalFiles, FinishError> {
-    let mut manifest = manifest.unwrap_or_else(|| manifest_of(decoder));
-    manifest.results_dir = std::path::absolute(results_dir)
-        .map_err(|source| FinishError::Write { path: results_dir.to_owned(), source })?;
-    // These files are not the ones that the run owes.
-    manifest.final_datetime = None;
-    manifest.merge_metadata = None;
-    change(&mut manifest);
-    let recovered = !decoder.summary().ended_cleanly;
-    Order {
-        manifest: &mut manifest,
-        save: false,
-        renew: false,
-        decoder: Some(decoder.as_cluster()),
-        system: system_of(decoder),
-        recovered,
-        progress,
-    }
-    .carry_out()
-}
-
-/// Facts about the host of a recording.
-fn system_of(decoder: &Decoder) -> SystemInfo {
-    let Description { hostname, system, .. } = decoder.description();
-    SystemInfo { hostname: hostname.clone(), facts: system.clone() }
-}
-
-/// A run's manifest from what its rings say.
-fn manifest_of(decoder: &Decoder) -> Manifest {
-    let Description { hostname, run, .. } = decoder.description();
-    let nanoseconds = i64::try_from(decoder.header().start_wall_ns).unwrap_or(i64::MAX);
-    // It becomes part of a file name, and a ring may come from anywhere.
-    let benchmark_type = match &run.benchmark_type {
-        name if is_benchmark_type(name) => name.clone(),
-        _ => "record".to_owned(),
-    };
-    Manifest {
-        version: 1,
-        run_id: decoder.header().run_id,
-        benchmark_type,
-        mode: run.mode.clone(),
-        command: run.command.clone(),
-        results_dir: PathBuf::from("."),
-        format: <&Format>::default().name.to_owned(),
-        merge_metadata: None,
-        datetime: DateTime::from_timestamp_nanos(nanoseconds)
-            .with_timezone(&Local)
-            .format(DATETIME)
-            .to_string(),
-        hostname: hostname.clone(),
-        pid: 0,
-        ring_dir: None,
-        mirror_dir: None,
-        ended: None,
-        final_datetime: None,
-        launcher: None,
-        cluster: None,
-        done: false,
-        warnings: Vec::new(),
     }
 }
 
