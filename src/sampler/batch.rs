@@ -106,6 +106,10 @@ mod tests {
             Ok(())
         }
 
+        fn read_at(&self, _: &mut [u8], _: Bytes) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         fn sync_data(&self) -> io::Result<()> {
             Ok(())
         }

@@ -4,45 +4,16 @@
 //! thread, and does not know what time it is.
 
 use super::batch::Batch;
+use super::copy::{Copy, Spoiled};
 use super::disk::{Disk, DiskFile};
 use super::mirror::MirrorEnd;
 use super::segments::file_name;
-use super::watch::CUT_OFF;
-use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
-use crate::sync::{AtomicU64, Ordering};
+use crate::ring::{self, Segment, SlotState};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// How far the copy of one segment is.
-#[derive(Debug, Clone, Copy)]
-struct Progress {
-    /// Records before this one are in the file, or are lost.
-    next: Seq,
-    /// Behind the newest record in the file.
-    end: Seq,
-    /// Entries of the dictionary that are in the file.
-    entries: u32,
-}
-
-impl Progress {
-    fn none(segment: &Segment) -> Self {
-        Progress { next: segment.header().first_seq, end: Seq(0), entries: 0 }
-    }
-}
-
-/// The mirror of one segment.
-struct Copy<F> {
-    segment: Arc<Segment>,
-    file: F,
-    name: String,
-    /// With what is still in the batch.
-    written: Progress,
-    synced: Progress,
-    dirty: bool,
-}
 
 /// The mirror of a run.
 pub struct Copier<D: Disk> {
@@ -116,8 +87,11 @@ impl<D: Disk> Copier<D> {
     }
 
     /// What it has come to.
-    pub fn finish(self) -> MirrorEnd {
-        let all_there = self.waiting.is_empty() && !self.copies.is_empty();
+    pub fn finish(mut self) -> MirrorEnd {
+        let spoiled: Vec<Spoiled> =
+            self.copies.iter_mut().filter_map(|copy| copy.spoiled.take()).collect();
+        let all_there = self.waiting.is_empty() && !self.copies.is_empty() && spoiled.is_empty();
+        spoiled.iter().for_each(|spoiled| self.say(spoiled.sentence()));
         MirrorEnd {
             complete: all_there && self.error.is_none(),
             error: self.error,
@@ -134,9 +108,17 @@ impl<D: Disk> Copier<D> {
         }
     }
 
+    /// Says what others have done, once.
+    fn say(&mut self, sentence: String) {
+        if !self.notes.contains(&sentence) && self.notes.len() < MAX_NOTES {
+            self.notes.push(sentence);
+        }
+    }
+
     /// Behind the newest record that is synced.
     fn synced_end(&self) -> u64 {
-        self.copies.iter().map(|copy| copy.synced.end.0).max().unwrap_or(0)
+        let whole = self.copies.iter().filter(|copy| copy.spoiled.is_none());
+        whole.map(|copy| copy.synced.end.0).max().unwrap_or(0)
     }
 
     /// Makes the files of segments that have none yet, oldest first. Those that are not wanted any
@@ -169,16 +151,13 @@ impl<D: Disk> Copier<D> {
             Some((number, file)) if number == header.segment => file,
             _ => self.disk.create(&name, header.layout.file_bytes())?,
         };
-        let written = write_head(&file, &segment)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| self.disk.sync());
-        if let Err(error) = written {
+        let begun = Copy::begin(segment, file, name.clone());
+        let begun = begun.and_then(|copy| self.disk.sync().map(|()| copy));
+        if begun.is_err() {
             // Its name must be free for the next attempt.
             self.disk.remove(&name);
-            return Err(error);
         }
-        let progress = Progress::none(&segment);
-        Ok(Copy { segment, file, name, written: progress, synced: progress, dirty: false })
+        begun
     }
 
     /// Gives back the slots that the newest segment will never use, since `next` begins another.
@@ -223,22 +202,31 @@ impl<D: Disk> Copier<D> {
     /// Makes files again that others have deleted, cut off or overwritten, from what the rings
     /// have.
     pub fn mend(&mut self) {
-        for index in self.recent() {
+        let recent = self.recent();
+        for index in 0..self.copies.len() {
             let copy = &mut self.copies[index];
-            let Some((what, is_there)) = copy.damage(&self.disk) else { continue };
-            let sentence = format!("the mirror {}/{} {what}", self.disk.shown(), copy.name);
+            let mut spoiled = copy.spoiled.take();
+            if spoiled.is_none() && !recent.contains(&index) {
+                continue;
+            }
+            let damage = copy.damage(&self.disk);
+            let is_there = damage.is_none_or(|(_, is_there)| is_there);
+            if let Some((what, _)) = damage {
+                let what = format!("the mirror {}/{} {what}", self.disk.shown(), copy.name);
+                spoiled = Some(Spoiled { what, why: None });
+            }
+            let Some(mut spoiled) = spoiled else { continue };
             let mended = if is_there {
-                copy.start_again(what == CUT_OFF)
+                copy.start_again()
             } else {
                 let segment = copy.segment.clone();
                 self.begin(segment).map(|new| self.copies[index] = new)
             };
-            let sentence = match mended {
-                Ok(()) => format!("{sentence} and was made again"),
-                Err(error) => format!("{sentence} and cannot be made again: {error}"),
-            };
-            if !self.notes.contains(&sentence) && self.notes.len() < MAX_NOTES {
-                self.notes.push(sentence);
+            spoiled.why = mended.err();
+            if spoiled.why.is_none() {
+                self.say(spoiled.sentence());
+            } else {
+                self.copies[index].spoiled = Some(spoiled);
             }
         }
     }
@@ -255,6 +243,9 @@ impl<D: Disk> Copier<D> {
     /// # Errors
     /// The first that there was.
     fn copy_records(&mut self, index: usize) -> io::Result<()> {
+        if self.copies[index].spoiled.is_some() {
+            return Ok(());
+        }
         let header = self.copies[index].segment.header().clone();
         let (layout, first, seed) = (header.layout, header.first_seq, header.seed());
         let mut words = Vec::new();
@@ -283,6 +274,10 @@ impl<D: Disk> Copier<D> {
                     let at = layout.slot_offset(slot);
                     result = result.and(self.batch.write_at(&copy.file, bytes, at));
                     copy.written.end = copy.written.end.max(Seq(seq.0 + 1));
+                    copy.touched = copy.touched.max(copy.written.end);
+                    if seq != next {
+                        copy.written.ahead = Some(seq);
+                    }
                     // Lapped, if it is not the one that was looked for: this is the one slot that
                     // may be written to. The oldest that is to be kept comes next.
                     let oldest_wanted = seq.0.saturating_sub(header.max_samples);
@@ -303,115 +298,10 @@ impl<D: Disk> Copier<D> {
     /// The first that there was.
     fn sync_copies(&mut self) -> io::Result<()> {
         let mut result = Ok(());
-        for copy in self.copies.iter_mut().filter(|copy| copy.dirty) {
+        let whole = self.copies.iter_mut().filter(|copy| copy.spoiled.is_none());
+        for copy in whole.filter(|copy| copy.dirty) {
             result = result.and(copy.sync_data());
         }
         result
     }
-}
-
-impl<F: DiskFile> Copy<F> {
-    fn first(&self) -> Seq {
-        self.segment.header().first_seq
-    }
-
-    /// What others have done to the file, and whether it is still there.
-    fn damage<D: Disk<File = F>>(&self, disk: &D) -> Option<(&'static str, bool)> {
-        let header = self.segment.header();
-        let words = header.to_words();
-        let bytes = header.layout.file_bytes();
-        disk.damage(&self.name, &self.file, bytemuck::cast_slice(&words), bytes)
-    }
-
-    /// The same file gets once more what of it the ring still has.
-    fn start_again(&mut self, is_cut_off: bool) -> io::Result<()> {
-        let Header { layout, first_seq, .. } = *self.segment.header();
-        self.file.extend(layout.file_bytes())?;
-        write_head(&self.file, &self.segment)?;
-        // As of a new one: a power cut leaves no records without a head.
-        self.file.sync_all()?;
-        self.dirty = true;
-        if is_cut_off {
-            self.written = Progress::none(&self.segment);
-            self.synced = self.written;
-            return Ok(());
-        }
-        // Its records are still there, and those that were not synced now are. They may be newer
-        // than what would be written first if it began anew, and are to be kept as any others.
-        self.synced = Progress { entries: 0, ..self.written };
-        self.written = self.synced;
-        self.copy_names()?;
-        let (mut words, seed) = (Vec::new(), self.segment.header().seed());
-        let Progress { next, end, .. } = self.written;
-        for slot in (0..layout.slots).map(Slot) {
-            let stable = self.segment.copy_slot(slot, &mut words);
-            match ring::judge(&words, slot.0, layout.slots, first_seq, seed) {
-                // The same bytes as are there, unless others have overwritten these, too: of the
-                // records before the next one, the file had all that the ring still has.
-                SlotState::Valid(seq, used) if stable && (seq < next || seq.0 + 1 == end.0) => {
-                    let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
-                    self.file.write_at(bytes, layout.slot_offset(slot))?;
-                }
-                _ => {}
-            }
-        }
-        // What is taken for synced is so again before anything is overwritten for it.
-        self.sync_data()
-    }
-
-    /// Makes durable what was written. If it could not be, it is to be written again: the kernel may
-    /// have dropped it.
-    fn sync_data(&mut self) -> io::Result<()> {
-        let result = self.file.sync_data();
-        match &result {
-            Ok(()) => (self.synced, self.dirty) = (self.written, false),
-            Err(_) => self.written = self.synced,
-        }
-        result
-    }
-
-    /// The newest record that the file can hold in the slot of `seq`, before that is written there:
-    /// a copier that was lapped may have written to it out of turn.
-    fn held_before(&self, seq: Seq) -> Option<u64> {
-        let Header { layout, first_seq, .. } = self.segment.header();
-        let newest = self.written.end.0.min(seq.0).checked_sub(1)?;
-        let laps = (seq.0 - newest).div_ceil(layout.slots);
-        seq.0.checked_sub(laps * layout.slots).filter(|old| *old >= first_seq.0)
-    }
-
-    /// The next record that is not in the file.
-    fn skip_written(&mut self) -> Seq {
-        let Progress { next, end, .. } = &mut self.written;
-        if next.0 + 1 == end.0 {
-            *next = *end;
-        }
-        *next
-    }
-
-    fn copy_names(&mut self) -> io::Result<()> {
-        let layout = self.segment.header().layout;
-        while u64::from(self.written.entries) < layout.entries {
-            let entry = self.segment.copy_entry(self.written.entries);
-            if entry[0] == 0 {
-                break;
-            }
-            self.dirty = true;
-            let offset = layout.entry_offset(self.written.entries);
-            self.file.write_at(bytemuck::cast_slice(&entry), offset)?;
-            self.written.entries += 1;
-        }
-        Ok(())
-    }
-}
-
-/// The header last: a file that has one is whole up to its records, whenever the recorder is killed.
-fn write_head(file: &impl DiskFile, segment: &Segment) -> io::Result<()> {
-    let head: Vec<u64> = segment.head().iter().map(load).collect();
-    let (header, description) = head.split_at(HEADER_BYTES.words().0 as usize);
-    file.write_at(bytemuck::cast_slice(description), HEADER_BYTES)?;
-    file.write_at(bytemuck::cast_slice(header), Bytes(0))
-}
-
-fn load(word: &AtomicU64) -> u64 {
-    word.load(Ordering::Relaxed)
 }

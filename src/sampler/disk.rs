@@ -53,6 +53,12 @@ pub trait DiskFile {
     /// The kernel's.
     fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()>;
 
+    /// Fills `bytes` with what is there.
+    ///
+    /// # Errors
+    /// The kernel's, `UnexpectedEof` if the file ends before.
+    fn read_at(&self, bytes: &mut [u8], offset: Bytes) -> io::Result<()>;
+
     /// Makes durable what was written.
     ///
     /// # Errors
@@ -118,6 +124,10 @@ impl Disk for Dir {
 impl DiskFile for File {
     fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()> {
         self.write_all_at(bytes, offset.0)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: Bytes) -> io::Result<()> {
+        self.read_exact_at(bytes, offset.0)
     }
 
     fn sync_data(&self) -> io::Result<()> {

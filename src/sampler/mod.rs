@@ -4,6 +4,7 @@
 mod batch;
 mod clock;
 mod copier;
+mod copy;
 mod disk;
 mod mirror;
 mod pace;

@@ -21,15 +21,17 @@ pub enum Event {
     Write(String, u64, Vec<u8>),
     SyncData(String),
     SyncAll(String),
-    /// It failed, and what was to be synced counts as clean, as Linux does it.
+    /// One of the two failed, and what was to be synced counts as clean, as Linux does it.
     FailedSync(String),
     SyncDir,
     Remove(String),
     Punch(String, u64, u64),
-    /// Somebody else has cut the file off to nothing.
-    CutOff(String),
-    /// Somebody else has overwritten the head, which is on the disk at once.
-    Overwrite(String),
+    /// Somebody else has cut the file off to so many bytes, which is on the disk at once.
+    CutOff(String, u64),
+    /// Somebody else has overwritten so many bytes from its beginning: on the disk at once.
+    Overwrite(String, u64),
+    /// Somebody else has deleted the file: on the disk at once.
+    Delete(String),
     Time(u64),
 }
 
@@ -43,7 +45,7 @@ impl Event {
     /// The file that somebody else has spoiled.
     pub fn spoils(&self) -> Option<&String> {
         match self {
-            Event::CutOff(name) | Event::Overwrite(name) => Some(name),
+            Event::CutOff(name, _) | Event::Overwrite(name, _) | Event::Delete(name) => Some(name),
             _ => None,
         }
     }
@@ -71,9 +73,13 @@ pub struct Medium(Arc<Mutex<Inner>>);
 struct Inner {
     log: Vec<Event>,
     next_sync_fails: bool,
-    /// What others have done to files, which were not looked at since.
+    /// What is in the files.
+    contents: BTreeMap<String, Vec<u8>>,
+    /// What others have done to files: deleted until there is a new one, else until it was looked at.
     damage: BTreeMap<String, &'static str>,
 }
+
+const DELETED: &str = "was deleted by somebody else";
 
 impl Medium {
     pub fn log(&self, event: Event) {
@@ -84,15 +90,41 @@ impl Medium {
         self.0.lock().unwrap().next_sync_fails = true;
     }
 
-    pub fn cut_off(&self, name: String) {
-        self.0.lock().unwrap().damage.insert(name.clone(), watch::CUT_OFF);
-        self.log(Event::CutOff(name));
+    /// How long a file is; `None` if there is none.
+    pub fn len(&self, name: &str) -> Option<u64> {
+        self.0.lock().unwrap().contents.get(name).map(|bytes| bytes.len() as u64)
     }
 
-    pub fn overwrite(&self, name: String) {
+    pub fn cut_off(&self, name: String, len: u64) {
+        let mut inner = self.0.lock().unwrap();
+        inner.contents.get_mut(&name).unwrap()[len as usize..].fill(0);
+        inner.damage.insert(name.clone(), watch::CUT_OFF);
+        inner.log.push(Event::CutOff(name, len));
+    }
+
+    pub fn overwrite(&self, name: String, end: u64) {
+        let mut inner = self.0.lock().unwrap();
+        inner.contents.get_mut(&name).unwrap()[..end as usize].fill(0);
         // That it is too short is seen first.
-        self.0.lock().unwrap().damage.entry(name.clone()).or_insert(watch::OVERWRITTEN);
-        self.log(Event::Overwrite(name));
+        inner.damage.entry(name.clone()).or_insert(watch::OVERWRITTEN);
+        inner.log.push(Event::Overwrite(name, end));
+    }
+
+    pub fn delete(&self, name: String) {
+        let mut inner = self.0.lock().unwrap();
+        inner.contents.remove(&name);
+        inner.damage.insert(name.clone(), DELETED);
+        inner.log.push(Event::Delete(name));
+    }
+
+    /// Whether this sync succeeds.
+    fn sync_file(&self, name: &str, event: fn(String) -> Event) -> io::Result<()> {
+        if std::mem::take(&mut self.0.lock().unwrap().next_sync_fails) {
+            self.log(Event::FailedSync(name.to_owned()));
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.log(event(name.to_owned()));
+        Ok(())
     }
 
     pub fn take_log(&self) -> Vec<Event> {
@@ -106,12 +138,17 @@ impl Disk for Medium {
     type File = LoggedFile;
 
     fn create(&self, name: &str, bytes: Bytes) -> io::Result<LoggedFile> {
-        self.log(Event::Create(name.to_owned(), bytes.0));
+        let mut inner = self.0.lock().unwrap();
+        inner.damage.remove(name);
+        inner.contents.insert(name.to_owned(), vec![0; bytes.0 as usize]);
+        inner.log.push(Event::Create(name.to_owned(), bytes.0));
         Ok(LoggedFile(self.clone(), name.to_owned()))
     }
 
     fn remove(&self, name: &str) {
-        self.log(Event::Remove(name.to_owned()));
+        let mut inner = self.0.lock().unwrap();
+        inner.contents.remove(name);
+        inner.log.push(Event::Remove(name.to_owned()));
     }
 
     fn damage(
@@ -121,10 +158,17 @@ impl Disk for Medium {
         _: &[u8],
         _: Bytes,
     ) -> Option<(&'static str, bool)> {
-        self.0.lock().unwrap().damage.remove(name).map(|what| (what, true))
+        let mut inner = self.0.lock().unwrap();
+        if !inner.contents.contains_key(name) {
+            return Some((DELETED, false));
+        }
+        inner.damage.remove(name).map(|what| (what, true))
     }
 
     fn sync(&self) -> io::Result<()> {
+        if std::mem::take(&mut self.0.lock().unwrap().next_sync_fails) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         self.log(Event::SyncDir);
         Ok(())
     }
@@ -136,22 +180,25 @@ impl Disk for Medium {
 
 impl DiskFile for LoggedFile {
     fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()> {
-        self.0.log(Event::Write(self.1.clone(), offset.0, bytes.to_vec()));
+        let mut inner = self.0.0.lock().unwrap();
+        let content = inner.contents.get_mut(&self.1).expect("written to where it is not seen");
+        content[offset.0 as usize..][..bytes.len()].copy_from_slice(bytes);
+        inner.log.push(Event::Write(self.1.clone(), offset.0, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: Bytes) -> io::Result<()> {
+        let inner = self.0.0.lock().unwrap();
+        bytes.copy_from_slice(&inner.contents[&self.1][offset.0 as usize..][..bytes.len()]);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if std::mem::take(&mut self.0.0.lock().unwrap().next_sync_fails) {
-            self.0.log(Event::FailedSync(self.1.clone()));
-            return Err(io::Error::from_raw_os_error(libc::EIO));
-        }
-        self.0.log(Event::SyncData(self.1.clone()));
-        Ok(())
+        self.0.sync_file(&self.1, Event::SyncData)
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.log(Event::SyncAll(self.1.clone()));
-        Ok(())
+        self.0.sync_file(&self.1, Event::SyncAll)
     }
 
     fn extend(&self, _: Bytes) -> io::Result<()> {
@@ -159,7 +206,11 @@ impl DiskFile for LoggedFile {
     }
 
     fn punch(&self, from: Bytes, end: Bytes) {
-        self.0.log(Event::Punch(self.1.clone(), from.0, end.0));
+        let mut inner = self.0.0.lock().unwrap();
+        if let Some(content) = inner.contents.get_mut(&self.1) {
+            content[from.0 as usize..end.0 as usize].fill(0);
+        }
+        inner.log.push(Event::Punch(self.1.clone(), from.0, end.0));
     }
 }
 
@@ -171,10 +222,11 @@ pub struct Content {
     /// By sector, what it has been since the last sync.
     versions: BTreeMap<usize, Vec<[u8; SECTOR]>>,
     dirty_pages: BTreeSet<usize>,
-    size_is_durable: bool,
-    head_is_overwritten: bool,
-    pub name_is_durable: bool,
-    pub is_removed: bool,
+    /// So long the file is, whatever happens.
+    durable_len: usize,
+    head_is_spoiled: bool,
+    name_is_durable: bool,
+    is_removed: bool,
 }
 
 impl Content {
@@ -185,16 +237,21 @@ impl Content {
             cache: zeros,
             versions: BTreeMap::new(),
             dirty_pages: BTreeSet::new(),
-            size_is_durable: false,
-            head_is_overwritten: false,
+            durable_len: 0,
+            head_is_spoiled: false,
             name_is_durable: false,
             is_removed: false,
         }
     }
 
-    /// Whether the file is there with its header, whatever happens.
+    /// Whether the file is there, whatever happens, and was begun.
+    pub fn is_there(&self) -> bool {
+        self.is_begun() || self.head_is_spoiled && self.name_is_durable && !self.is_removed
+    }
+
+    /// Whether it is there with its header and its whole length.
     pub fn is_begun(&self) -> bool {
-        let is_whole = self.size_is_durable && !self.head_is_overwritten;
+        let is_whole = self.durable_len == self.cache.len() && !self.head_is_spoiled;
         is_whole && self.name_is_durable && !self.is_removed
     }
 
@@ -211,12 +268,14 @@ impl Content {
         }
     }
 
-    fn overwrite_head(&mut self) {
-        self.head_is_overwritten = true;
-        for bytes in [&mut self.cache, &mut self.durable] {
-            bytes[..PAGE_SECTORS * SECTOR].fill(0);
+    /// Somebody else has filled these bytes with zeros.
+    fn spoil(&mut self, bytes: Range<usize>) {
+        self.head_is_spoiled = true;
+        for content in [&mut self.cache, &mut self.durable] {
+            content[bytes.clone()].fill(0);
         }
-        self.versions.retain(|sector, _| *sector >= PAGE_SECTORS);
+        let sectors = bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
+        self.versions.retain(|sector, _| !sectors.contains(sector));
     }
 
     fn sync(&mut self) {
@@ -266,8 +325,9 @@ impl Content {
                 bytes[sector * SECTOR..][..SECTOR].copy_from_slice(&versions[version]);
             }
         }
-        if !self.size_is_durable && rng.one_in(2) {
-            let sizes = [0, rng.below(bytes.len() as u64) as usize / SECTOR * SECTOR];
+        if self.durable_len < bytes.len() && rng.one_in(2) {
+            let more = rng.below((bytes.len() - self.durable_len) as u64) as usize;
+            let sizes = [self.durable_len, self.durable_len + more / SECTOR * SECTOR];
             bytes.truncate(sizes[rng.below(2) as usize]);
         }
         Some(bytes)
@@ -290,9 +350,10 @@ impl Replay {
             Event::Write(name, offset, bytes) => self.file(name).write(*offset as usize, bytes),
             Event::SyncData(name) => self.file(name).sync(),
             Event::SyncAll(name) => {
-                self.file(name).sync();
-                self.file(name).size_is_durable = true;
-                self.file(name).head_is_overwritten = false;
+                let file = self.file(name);
+                file.sync();
+                // The head was written before, whenever the copier does this.
+                (file.durable_len, file.head_is_spoiled) = (file.cache.len(), false);
             }
             Event::FailedSync(name) => self.file(name).dirty_pages.clear(),
             Event::SyncDir => self.files.values_mut().for_each(|file| file.name_is_durable = true),
@@ -301,13 +362,13 @@ impl Replay {
                 let zeros = vec![0; (end - from) as usize];
                 self.file(name).write(*from as usize, &zeros);
             }
-            Event::CutOff(name) => {
+            Event::CutOff(name, len) => {
                 let file = self.file(name);
-                let Content { name_is_durable, is_removed, .. } = *file;
-                let new = Content::new(file.cache.len() as u64);
-                *file = Content { name_is_durable, is_removed, ..new };
+                file.durable_len = file.durable_len.min(*len as usize);
+                file.spoil(*len as usize..file.cache.len());
             }
-            Event::Overwrite(name) => self.file(name).overwrite_head(),
+            Event::Overwrite(name, end) => self.file(name).spoil(0..*end as usize),
+            Event::Delete(name) => drop(self.files.remove(name)),
             Event::Time(now_ns) => self.now_ns = *now_ns,
         }
     }

@@ -3,7 +3,7 @@
 //! accepted that the sampler did not write, and none is missing that was synced and is to be kept.
 //! Beside the images, which are drawn, each step of the copier is held against all images that there
 //! can be: nothing but what is durable may be where a promised record is. Now and then somebody else
-//! cuts a file off or overwrites its head, and it is mended.
+//! cuts a file off, overwrites it from its beginning or deletes it, and it is mended.
 
 mod loss;
 mod medium;
@@ -14,7 +14,7 @@ use crate::sampler::copier::Copier;
 use crate::sampler::mirror::{Message, MirrorFeed};
 use crate::units::{Seq, Slot};
 use crossbeam::channel::{Receiver, unbounded};
-use medium::{Content, Event, Medium, Replay};
+use medium::{Content, Event, Medium, Replay, SECTOR};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -156,6 +156,27 @@ fn disks_at(wake: u64) -> Vec<(u32, u32, String, u64)> {
     (oldest..=wake / 4).map(|dm| (253, dm as u32, format!("dm-{dm}"), wake)).collect()
 }
 
+/// Somebody else cuts off, overwrites or deletes the newest file: on its edges, or anywhere.
+fn spoil(rng: &mut Rng, hand: &Hand) {
+    let truth = hand.truth.lock().unwrap();
+    let newest = truth.segments.last().unwrap();
+    let (name, head) = (file_name(newest.header().segment), size_of_val(newest.head()) as u64);
+    let Some(len) = hand.medium.len(&name) else { return };
+    let sectors = |bytes: u64| bytes.div_ceil(SECTOR as u64);
+    let how = rng.below(5);
+    let mut at_sector = |from: u64| {
+        let edges = [from, sectors(head), sectors(len) - 1];
+        let edge = rng.below(6) as usize;
+        let anywhere = from + rng.below(sectors(len) - from);
+        edges.get(edge).copied().unwrap_or(anywhere) * SECTOR as u64
+    };
+    match how {
+        0 => hand.medium.delete(name),
+        1 | 2 => hand.medium.cut_off(name, at_sector(0)),
+        _ => hand.medium.overwrite(name, at_sector(1)),
+    }
+}
+
 /// A run whose copier comes when it pleases: in time, late, or not for laps.
 fn scenario(rng: &mut Rng, syncs_fail: bool) -> (Vec<Event>, Truth) {
     let host = Host::new();
@@ -185,12 +206,7 @@ fn scenario(rng: &mut Rng, syncs_fail: bool) -> (Vec<Event>, Truth) {
                 hand.medium.fail_next_sync();
             }
             if hand.told.is_empty() && rng.one_in(60) {
-                let newest = hand.truth.lock().unwrap().segments.last().unwrap().header().segment;
-                if rng.one_in(2) {
-                    hand.medium.cut_off(file_name(newest));
-                } else {
-                    hand.medium.overwrite(file_name(newest));
-                }
+                spoil(rng, hand);
             }
             if hand.told.is_empty() && rng.one_in(copies) {
                 hand.copier.mend();
@@ -245,35 +261,44 @@ fn names_of(ring: &Ring, truth: &Truth) -> usize {
 /// What no power cut may cost.
 #[derive(Default)]
 struct Promise {
-    /// Those of the newest `max_samples` that are durable.
+    /// Those of the newest `max_samples` that are durable, in files that recover can open.
     records: BTreeSet<u64>,
     /// The first of the newest `max_samples`. It does not go back: what newer durable records have
     /// let go of may be overwritten at once, and is not promised again when others take those.
     from: u64,
     /// By file that is surely there, how many of its names are durable.
     names: BTreeMap<String, usize>,
-    /// Where the records are: number, file, bytes.
-    places: Vec<(u64, String, Range<usize>)>,
+    /// Where records are that are durable, also in files whose head others have spoiled: it is made
+    /// again. By number, the file and the bytes.
+    places: BTreeMap<u64, (String, Range<usize>)>,
 }
 
 impl Promise {
     /// Of files of which nothing was promised before.
     fn of(files: &BTreeMap<String, Content>, truth: &Truth, max_samples: u64) -> Promise {
         let mut promise = Promise::default();
-        for (name, content) in files.iter().filter(|(_, content)| content.is_begun()) {
-            let ring = bytes_of(name, content.durable.clone()).unwrap();
+        for (name, content) in files.iter().filter(|(_, content)| content.is_there()) {
+            let is_its = |it: &&Arc<Segment>| file_name(it.header().segment) == *name;
+            let segment = truth.segments.iter().find(is_its).unwrap();
+            let head: Vec<u64> =
+                segment.head().iter().map(|word| word.load(Ordering::Relaxed)).collect();
+            let mut bytes = content.durable.clone();
+            bytes[..size_of_val(&head[..])].copy_from_slice(bytemuck::cast_slice(&head));
+            let ring = bytes_of(name, bytes).unwrap();
             let mut records = records_of(&ring, truth);
             let Header { layout, first_seq, .. } = ring.header();
             for seq in &records {
                 let begin = layout.slot_offset(layout.slot_of(*first_seq, Seq(*seq)).unwrap()).0;
                 let words = ring::SLOT_HEAD_WORDS + truth.records[seq].1.len();
                 let bytes = begin as usize..begin as usize + words * size_of::<u64>();
-                promise.places.push((*seq, name.clone(), bytes));
+                promise.places.insert(*seq, (name.clone(), bytes));
             }
-            promise.records.append(&mut records);
-            promise.names.insert(name.clone(), names_of(&ring, truth));
+            if content.is_begun() {
+                promise.records.append(&mut records);
+                promise.names.insert(name.clone(), names_of(&ring, truth));
+            }
         }
-        let end = promise.records.last().map_or(0, |newest| newest + 1);
+        let end = promise.places.keys().last().map_or(0, |newest| newest + 1);
         promise.keep_from(end.saturating_sub(max_samples));
         promise
     }
@@ -281,7 +306,7 @@ impl Promise {
     fn keep_from(&mut self, from: u64) {
         self.from = self.from.max(from);
         self.records = self.records.split_off(&self.from);
-        self.places.retain(|(seq, ..)| *seq >= self.from);
+        self.places = self.places.split_off(&self.from);
     }
 
     /// After `event`. What was ever durable and is to be kept is still so: a sync, and nothing else,
@@ -295,17 +320,17 @@ impl Promise {
             let mut now = Promise::of(&replay.files, truth, max_samples);
             now.keep_from(self.from);
             let is_taken = |name: &String| event.spoils() == Some(name);
-            let mut earlier = self.places.iter().filter(|(seq, name, _)| {
-                *seq >= now.from && !is_taken(name) && !now.records.contains(seq)
+            let mut earlier = self.places.iter().filter(|(seq, (name, _))| {
+                **seq >= now.from && !is_taken(name) && !now.places.contains_key(seq)
             });
-            if let Some((seq, name, _)) = earlier.next() {
+            if let Some((seq, (name, _))) = earlier.next() {
                 return Err(format!("record {seq} of {name} was durable"));
             }
             *self = now;
         }
         let mut places = self.places.iter();
-        match places.find(|(_, name, bytes)| replay.files[name].is_at_risk(bytes)) {
-            Some((seq, name, _)) => Err(format!("record {seq} of {name} is being overwritten")),
+        match places.find(|(_, (name, bytes))| replay.files[name].is_at_risk(bytes)) {
+            Some((seq, (name, _))) => Err(format!("record {seq} of {name} is being overwritten")),
             None => Ok(()),
         }
     }

@@ -1,0 +1,228 @@
+//! The copy of one segment: its file, how far that is, and how it is made whole again when others have
+//! spoiled it. When what is written, and in which order, is for the [copier](super::copier).
+
+use super::disk::{Disk, DiskFile};
+use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::{Bytes, Seq, Slot};
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Records before this one are in the file, or are lost.
+    pub next: Seq,
+    /// One behind it that is in the file as well: the copier was lapped, and wrote it out of turn.
+    pub ahead: Option<Seq>,
+    /// Behind the newest record in the file.
+    pub end: Seq,
+    /// Entries of the dictionary that are in the file.
+    pub entries: u32,
+}
+
+impl Progress {
+    fn none(segment: &Segment) -> Self {
+        Progress { next: segment.header().first_seq, ahead: None, end: Seq(0), entries: 0 }
+    }
+
+    /// How far a file is that has these records and was as far as `self`. What it has is not written
+    /// again: the ring may have another one for its slot by now. Nor is what nobody wants beside the
+    /// newest of them, whose slot may be that one's.
+    fn beside(&self, found: &BTreeSet<Seq>, first: Seq, max_samples: u64) -> Self {
+        let Some(newest) = found.last().copied() else {
+            return Progress { next: first, ahead: None, end: Seq(0), ..*self };
+        };
+        let end = Seq(newest.0 + 1);
+        // Between those two there is nothing that the ring still has.
+        let mut next = self.next.min(end).max(Seq(newest.0.saturating_sub(max_samples)));
+        while found.contains(&next) {
+            next = Seq(next.0 + 1);
+        }
+        Progress { next, ahead: (next < end).then_some(newest), end, ..*self }
+    }
+}
+
+/// The mirror of one segment.
+pub struct Copy<F> {
+    pub segment: Arc<Segment>,
+    pub file: F,
+    pub name: String,
+    /// With what is still in the batch.
+    pub written: Progress,
+    pub synced: Progress,
+    /// Behind the newest record that may be in the file: what a sync that failed was to make durable
+    /// may be.
+    pub touched: Seq,
+    pub dirty: bool,
+    /// While it is not made whole again nothing in it counts as synced, and nothing new is written
+    /// to it.
+    pub spoiled: Option<Spoiled>,
+}
+
+/// What others have done to a file, as the beginning of a sentence, and why that still stands.
+pub struct Spoiled {
+    pub what: String,
+    pub why: Option<io::Error>,
+}
+
+impl Spoiled {
+    /// The whole sentence.
+    pub fn sentence(&self) -> String {
+        match &self.why {
+            None => format!("{} and was made again", self.what),
+            Some(error) => format!("{} and cannot be made again: {error}", self.what),
+        }
+    }
+}
+
+impl<F: DiskFile> Copy<F> {
+    /// Begins the copy of `segment` in a new file.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn begin(segment: Arc<Segment>, file: F, name: String) -> io::Result<Self> {
+        write_head(&file, &segment)?;
+        file.sync_all()?;
+        let progress = Progress::none(&segment);
+        Ok(Copy {
+            segment,
+            file,
+            name,
+            written: progress,
+            synced: progress,
+            touched: progress.end,
+            dirty: false,
+            spoiled: None,
+        })
+    }
+
+    /// The first record that it can have.
+    pub fn first(&self) -> Seq {
+        self.segment.header().first_seq
+    }
+
+    /// What others have done to the file, and whether it is still there.
+    pub fn damage<D: Disk<File = F>>(&self, disk: &D) -> Option<(&'static str, bool)> {
+        let header = self.segment.header();
+        let words = header.to_words();
+        let bytes = header.layout.file_bytes();
+        disk.damage(&self.name, &self.file, bytemuck::cast_slice(&words), bytes)
+    }
+
+    /// Makes the file whole again that others have cut off or overwritten: with what the ring still
+    /// has of what was in it, and what it still has itself. How far it is then, the records that it has
+    /// decide.
+    ///
+    /// # Errors
+    /// The kernel's; it is to be called again then.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        let Header { layout, first_seq, max_samples, .. } = *self.segment.header();
+        let seed = self.segment.header().seed();
+        self.file.extend(layout.file_bytes())?;
+        write_head(&self.file, &self.segment)?;
+        self.written.entries = 0;
+        self.copy_names()?;
+        let (mut in_ring, mut in_file) = (Vec::new(), vec![0; layout.slot.0 as usize]);
+        let mut found = BTreeSet::new();
+        for slot in (0..layout.slots).map(Slot) {
+            let at = layout.slot_offset(slot);
+            self.file.read_at(bytemuck::cast_slice_mut(&mut in_file), at)?;
+            let kept = match ring::judge(&in_file, slot.0, layout.slots, first_seq, seed) {
+                SlotState::Valid(seq, used) => Some((seq, used)),
+                _ => None,
+            };
+            let stable = self.segment.copy_slot(slot, &mut in_ring);
+            let had = match ring::judge(&in_ring, slot.0, layout.slots, first_seq, seed) {
+                SlotState::Valid(seq, used) if stable => Some((seq, used)),
+                _ => None,
+            };
+            // Nothing that was not there before: it would take the place of what may be to be kept.
+            let was_here = |seq| {
+                let Progress { next, ahead, .. } = self.written;
+                seq < next || ahead == Some(seq) || kept.is_some_and(|(kept, _)| kept == seq)
+            };
+            let ((seq, used), words) = match had.filter(|(seq, _)| was_here(*seq)) {
+                Some(had) => (had, &in_ring),
+                // Written back, since a sync that failed may have left it in memory only.
+                None => match kept {
+                    Some(kept) => (kept, &in_file),
+                    None => continue,
+                },
+            };
+            let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
+            self.file.write_at(bytes, at)?;
+            found.insert(seq);
+        }
+        // As of a new one: a power cut leaves no records without a head.
+        self.file.sync_all()?;
+        let entries = self.written.entries;
+        self.written = Progress { entries, ..self.written.beside(&found, first_seq, max_samples) };
+        (self.synced, self.touched, self.dirty) = (self.written, self.written.end, false);
+        Ok(())
+    }
+
+    /// Makes durable what was written. If it could not be, it is to be written again: the kernel may
+    /// have dropped it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sync_data(&mut self) -> io::Result<()> {
+        let result = self.file.sync_data();
+        match &result {
+            Ok(()) => (self.synced, self.dirty) = (self.written, false),
+            Err(_) => self.written = self.synced,
+        }
+        result
+    }
+
+    /// The newest record that the file can hold in the slot of `seq`, before that is written there:
+    /// a copier that was lapped may have written to it out of turn.
+    pub fn held_before(&self, seq: Seq) -> Option<u64> {
+        let Header { layout, first_seq, .. } = self.segment.header();
+        let newest = self.touched.0.min(seq.0).checked_sub(1)?;
+        let laps = (seq.0 - newest).div_ceil(layout.slots);
+        seq.0.checked_sub(laps * layout.slots).filter(|old| *old >= first_seq.0)
+    }
+
+    /// The next record that is not in the file.
+    pub fn skip_written(&mut self) -> Seq {
+        let Progress { next, ahead, .. } = &mut self.written;
+        if *ahead == Some(*next) {
+            (*next, *ahead) = (Seq(next.0 + 1), None);
+        }
+        *next
+    }
+
+    /// Writes the names that are new.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn copy_names(&mut self) -> io::Result<()> {
+        let layout = self.segment.header().layout;
+        while u64::from(self.written.entries) < layout.entries {
+            let entry = self.segment.copy_entry(self.written.entries);
+            if entry[0] == 0 {
+                break;
+            }
+            self.dirty = true;
+            let offset = layout.entry_offset(self.written.entries);
+            self.file.write_at(bytemuck::cast_slice(&entry), offset)?;
+            self.written.entries += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The header last: a file that has one is whole up to its records, whenever the recorder is killed.
+fn write_head(file: &impl DiskFile, segment: &Segment) -> io::Result<()> {
+    let head: Vec<u64> = segment.head().iter().map(load).collect();
+    let (header, description) = head.split_at(HEADER_BYTES.words().0 as usize);
+    file.write_at(bytemuck::cast_slice(description), HEADER_BYTES)?;
+    file.write_at(bytemuck::cast_slice(header), Bytes(0))
+}
+
+fn load(word: &AtomicU64) -> u64 {
+    word.load(Ordering::Relaxed)
+}
