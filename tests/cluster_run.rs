@@ -82,6 +82,29 @@ fn one_machine_under_two_names_is_recorded_once() {
 }
 
 #[test]
+fn a_host_that_says_it_is_another_machine_keeps_nobody_from_being_recorded() {
+    let Some(site) = Site::new("machines that claim to be others") else { return };
+    let good = site.host("good").start();
+    let mut bad = site.host("bad");
+    for (id, file) in
+        [("machine-id", "/etc/machine-id"), ("boot-id", "/proc/sys/kernel/random/boot_id")]
+    {
+        bad = bad.setup(&format!("mount --bind {} {file}", good.path(id).display()));
+    }
+    let bad = bad.start();
+    let ids = "cat /etc/machine-id /proc/sys/kernel/random/boot_id";
+    assert_eq!(good.inside(ids).stdout, bad.inside(ids).stdout);
+    let world = World::new();
+    run(&world, &site, "bad,good", &[], "sleep 0.3").ends_with(0);
+    let Files { timeseries: file, .. } = world.files();
+    for host in [&good, &bad] {
+        assert_no_tick_is_missing(&file, &host.name);
+        assert_clean(host);
+    }
+    assert_eq!(strings(&file["hosts_collected"]), ["bad", "good"]);
+}
+
+#[test]
 fn a_killed_recorder_loses_nothing_that_it_had() {
     let Some(site) = Site::new("a killed recorder") else { return };
     let world = World::new();

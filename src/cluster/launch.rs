@@ -87,11 +87,19 @@ pub(super) enum Command {
     End { discard: bool },
 }
 
+/// A host that says which machine it is.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub name: String,
+    /// Its number, and its run there; `None` for this machine, which is recorded without an agent.
+    pub remote: Option<(usize, Place)>,
+}
+
 /// What the threads of all hosts have in common.
 pub(super) struct Shared {
     pub records: Mutex<Vec<HostRecord>>,
-    /// Which machine goes by which name: the first that came.
-    pub machines: Mutex<HashMap<MachineIdentity, String>>,
+    /// Who was the first to say that it is this machine.
+    pub machines: Mutex<HashMap<MachineIdentity, Claim>>,
     /// Bytes that have come.
     pub bytes: AtomicU64,
     pub limits: Limits,
@@ -126,7 +134,10 @@ impl Launch {
         here: Option<(String, MachineIdentity)>,
     ) -> io::Result<Launch> {
         let records = plans.iter().map(|plan| plan.record.clone()).collect();
-        let machines = here.into_iter().map(|(name, machine)| (machine, name)).collect();
+        let machines = here
+            .into_iter()
+            .map(|(name, machine)| (machine, Claim { name, remote: None }))
+            .collect();
         let shared = Arc::new(Shared {
             records: Mutex::new(records),
             machines: Mutex::new(machines),

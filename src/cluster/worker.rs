@@ -1,11 +1,12 @@
 //! One host from the launcher's side: a thread that takes it through its phases, whatever happens to the
 //! connection on the way. What all hosts are told, and what they have come to, is `launch`'s.
 
+mod claims;
+
 use super::clock::{self, Offset};
 use super::collect::{CollectError, Collected, collect};
 use super::launch::{Command, Event, HostPlan, Shared, lock};
-use super::machine::MachineIdentity;
-use super::protocol::{RecorderState, Reply, Request};
+use super::protocol::{Place, RecorderState, Reply, Request};
 use super::record::{Failure, FailureKind, HostRecord, HostState};
 use super::session::{Session, SessionError, unexpected};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
@@ -17,8 +18,8 @@ use uuid::Uuid;
 /// Round trips that measure a clock at the start and at the stop: the more, the likelier is one that
 /// nothing held up.
 const CLOCK_TRIPS: usize = 12;
-/// And between: the first one also asks the recorder.
-const BEAT_TRIPS: usize = 2;
+/// And between, where each costs the host: it also asks the recorder.
+const BEAT_TRIPS: usize = 1;
 /// Between two attempts to reach a host again.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
@@ -191,17 +192,13 @@ impl Worker {
             .exec(&command, deadline)
             .map_err(|error| ssh(true)(format!("the agent cannot be started: {error}")))?;
         let (mut session, hello) = Session::begin(channel, &nonce, deadline)?;
-        let attach = Request::Attach(self.plan.place.clone());
-        let there = match session.ask(&attach, deadline, "what there is of the run")? {
-            Reply::Attached(state) => state,
-            other => return Err(unexpected(&other, "what there is of the run").into()),
-        };
+        let there = self.attach(&mut session, self.plan.place.clone(), deadline)?;
         if self.phase == Phase::SetUp {
             self.update(|record| {
                 record.hostname.clone_from(&hello.hostname);
                 record.clock_synchronised = hello.clock_synchronised;
             });
-            if let Some(first) = self.claim(hello.machine) {
+            if let Some(first) = self.first_of(hello.machine, &mut session, deadline)? {
                 self.update(|record| record.state = HostState::SameAs(first));
                 self.phase = Phase::Over;
                 return Ok(());
@@ -215,15 +212,17 @@ impl Worker {
         self.converse(&mut session)
     }
 
-    /// The name that this machine goes by already; none if it is this one.
-    fn claim(&self, machine: MachineIdentity) -> Option<String> {
-        if !machine.is_known() {
-            return None;
+    /// What there is of a run on the host; what follows is about that run.
+    fn attach(
+        &self,
+        session: &mut Session<'_>,
+        place: Place,
+        deadline: Instant,
+    ) -> Result<RecorderState, Trouble> {
+        match session.ask(&Request::Attach(place), deadline, "what there is of the run")? {
+            Reply::Attached(state) => Ok(state),
+            other => Err(unexpected(&other, "what there is of the run").into()),
         }
-        let own = &self.plan.spec.name;
-        let mut machines = lock(&self.shared.machines);
-        let first = machines.entry(machine).or_insert_with(|| own.clone());
-        (first != own).then(|| first.clone())
     }
 
     fn set_up(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
