@@ -225,7 +225,9 @@ fn main() -> Result<()> {
     };
     let python = bench.by_python()?;
     row("ssh and python3 for every sample", python);
-    for (what, heartbeat) in [("no heartbeat", "off"), ("a heartbeat for each sample", "500ms")] {
+    // By default there are six samples to a heartbeat.
+    let rows = [("no heartbeat", "off"), ("one to 6 samples", "3s"), ("one to each", "500ms")];
+    for (what, heartbeat) in rows {
         let [once, each] = bench.by_agent(seconds, heartbeat)?;
         row(&format!("agent, {what}: each sample"), each);
         row("    once, start and end of a run", once);

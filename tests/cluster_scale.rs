@@ -1,5 +1,6 @@
-//! Many hosts at once: 32, or 256 in the long form, are started, recorded and collected without a
-//! failure; how far apart the samples of one tick are, and what each phase takes, is printed.
+//! Many hosts at once: 32, or 16, 64 and 256 one after the other in the long form, are started,
+//! recorded and collected without a failure; how far apart the samples of one tick are, what each phase
+//! takes, and what that comes to for 1,000 and 10,000 hosts is printed.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
 
 mod common;
@@ -10,16 +11,27 @@ use common::cluster::{
 use common::json::Value;
 use common::sshd::{Site, Sshd};
 use common::{World, rounds};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
+
+/// As many files as the launcher may have open when it is started: with more hosts than this it must
+/// ask for more, and the command must not see that it did.
+const OPEN_FILES: u64 = 40;
 
 /// What a run of many hosts took.
 struct Took {
     file: Value,
+    hosts: usize,
     start: Duration,
     /// From the end of the command to that of the launcher: stop, collect, write, remove.
     end: Duration,
+    /// CPU time of the launcher until all hosts record.
+    start_cpu_ms: u64,
+    /// And the most memory that it had, kB.
+    memory_kb: u64,
 }
 
 /// Records `hosts` every `interval` until each may have `samples`, and prints what that took.
@@ -29,20 +41,32 @@ fn record(site: &Site, hosts: &[Sshd], interval: Duration, samples: u32) -> Took
     let interval_ms = format!("{}ms", interval.as_millis());
     let options =
         ["--interval", &interval_ms, "--ssh-timeout", "300", "--stop-timeout", "120", "-q"];
-    let script = "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done; touch $W/ended";
+    let script = "ulimit -Sn > $W/limit; touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done; \
+                  touch $W/ended";
     let since = Instant::now();
-    let mut live = run(&world, site, &names.join(","), &options, script).start();
+    let mut launcher = run(&world, site, &names.join(","), &options, script);
+    // SAFETY: between fork and exec, two system calls on a value of its own.
+    unsafe {
+        launcher.command.pre_exec(|| {
+            let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+            let few = Rlimit { current: Some(OPEN_FILES), maximum };
+            Ok(setrlimit(Resource::Nofile, few)?)
+        });
+    }
+    let mut live = launcher.start();
     let began = world.path("began");
     while !began.exists() {
         assert!(live.is_running() && since.elapsed() < Duration::from_secs(300), "{}", live.said());
         std::thread::sleep(Duration::from_millis(10));
     }
     let start = since.elapsed();
-    let [ready_ms, ready_kb] = used(live.pid().as_raw_nonzero().get());
+    let limit = fs::read_to_string(world.path("limit")).unwrap();
+    assert_eq!(limit.trim(), OPEN_FILES.to_string(), "what the command may open");
+    let [start_cpu_ms, _] = used(live.pid().as_raw_nonzero().get());
     let recorded = Instant::now();
     // Nothing tells what is in the rings of so many hosts.
     std::thread::sleep(interval * samples);
-    let [before_ms, _] = used(live.pid().as_raw_nonzero().get());
+    let [before_ms, memory_kb] = used(live.pid().as_raw_nonzero().get());
     let recorded = recorded.elapsed();
     world.write("end", "");
     let since = Instant::now();
@@ -52,12 +76,12 @@ fn record(site: &Site, hosts: &[Sshd], interval: Duration, samples: u32) -> Took
     let end = ended.elapsed();
     println!(
         "{} hosts: started in {start:?}, stopped, collected and written in {end:?} ({:?} with the \
-         command's own end); launcher: {ready_ms} ms of CPU to start, {} ms in {recorded:?} of \
+         command's own end); launcher: {start_cpu_ms} ms of CPU to start, {} ms in {recorded:?} of \
          recording, {} MB at most until then",
         hosts.len(),
         since.elapsed(),
-        before_ms - ready_ms,
-        ready_kb >> 10,
+        before_ms - start_cpu_ms,
+        memory_kb >> 10,
     );
     let file = world.files().timeseries;
     assert_eq!(strings(&file["hosts_collected"]), names);
@@ -66,7 +90,27 @@ fn record(site: &Site, hosts: &[Sshd], interval: Duration, samples: u32) -> Took
         assert_no_tick_is_missing(&file, name);
     }
     assert_nothing_here(&file);
-    Took { file, start, end }
+    Took { file, hosts: hosts.len(), start, end, start_cpu_ms, memory_kb }
+}
+
+/// What more hosts would take if each adds what those between the fewest and the most have added.
+fn extrapolate(took: &[Took]) {
+    let [Some(few), Some(many)] = [took.first(), took.last()] else { return };
+    let laws = |took: &Took| {
+        [
+            ("start, s", took.start.as_secs_f64()),
+            ("stop, collect and write, s", took.end.as_secs_f64()),
+            ("launcher's CPU to start, s", took.start_cpu_ms as f64 / 1e3),
+            ("launcher's memory, MB", took.memory_kb as f64 / 1024.0),
+        ]
+    };
+    println!("{:<30}{:>12}{:>12}{:>12}", "", "per host", "1,000", "10,000");
+    let more = (many.hosts as f64 - few.hosts as f64).max(1.0);
+    for ((what, of_many), (_, of_few)) in laws(many).into_iter().zip(laws(few)) {
+        let each = (of_many - of_few) / more;
+        let at = |hosts: f64| of_many + each * (hosts - many.hosts as f64);
+        println!("{what:<30}{each:>12.4}{:>12.1}{:>12.1}", at(1e3), at(1e4));
+    }
 }
 
 /// CPU time of a process, ms, and the most memory that it had, kB.
@@ -114,23 +158,29 @@ fn distances(file: &Value) -> [Vec<f64>; 2] {
 #[test]
 fn many_hosts_start_record_and_end_without_a_failure() {
     let Some(site) = Site::new("many hosts") else { return };
-    let count = rounds(32, 256) as usize;
-    let hosts: Vec<Sshd> =
-        (0..count).map(|number| site.host(&format!("n{number:03}")).start()).collect();
-    let interval = Duration::from_millis(rounds(250, 2000));
-    let Took { file, .. } = record(&site, &hosts, interval, 12);
-    let [taken, due] = distances(&file);
+    let is_long = rounds(0, 1) == 1;
+    let counts: &[usize] = if is_long { &[16, 64, 256] } else { &[32] };
+    let hosts: Vec<Sshd> = (0..counts[counts.len() - 1])
+        .map(|number| site.host(&format!("n{number:03}")).start())
+        .collect();
+    let interval = Duration::from_millis(if is_long { 2000 } else { 250 });
     let of = |all: &[f64]| (all[all.len() / 2], *all.last().unwrap());
-    println!(
-        "{count} hosts: samples of one tick are {:.3} ms apart (p50), {:.3} ms (max); their deadlines \
-         {:.3} and {:.3} ms",
-        of(&taken).0,
-        of(&taken).1,
-        of(&due).0,
-        of(&due).1
-    );
-    // What is due is a matter of clocks; when it is taken, of who has the CPU.
-    assert!(of(&due).1 < 50.0, "{due:?}");
+    let took = counts.iter().map(|count| {
+        let took = record(&site, &hosts[..*count], interval, 12);
+        let [taken, due] = distances(&took.file);
+        println!(
+            "{count} hosts: samples of one tick are {:.3} ms apart (p50), {:.3} ms (max); their \
+             deadlines {:.3} and {:.3} ms",
+            of(&taken).0,
+            of(&taken).1,
+            of(&due).0,
+            of(&due).1
+        );
+        // What is due is a matter of clocks; when it is taken, of who has the CPU.
+        assert!(of(&due).1 < 50.0, "{due:?}");
+        took
+    });
+    extrapolate(&took.collect::<Vec<_>>());
     hosts.iter().for_each(assert_clean);
 }
 
@@ -142,7 +192,8 @@ fn rings_of_51_hosts_are_here_in_seconds() {
     let (count, samples) = if is_long { (51, 550) } else { (8, 100) };
     let hosts: Vec<Sshd> =
         (0..count).map(|number| site.host(&format!("m{number:02}")).start()).collect();
-    let Took { file, end, start } = record(&site, &hosts, Duration::from_millis(50), samples + 5);
+    let Took { file, end, start, .. } =
+        record(&site, &hosts, Duration::from_millis(50), samples + 5);
     for host in &hosts {
         let kept = file["ringstat"]["hosts"][host.name.as_str()]["samples_kept"].int();
         assert!(kept >= u64::from(samples) / 2, "{}: {kept}", host.name);

@@ -1,6 +1,7 @@
 //! The wrapped command: started in our process group with our terminal and standard input, so
 //! that it cannot tell that ringstat is there, and waited for.
 
+use super::open_files;
 use super::signals::{self, Signal};
 use super::term;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
@@ -91,10 +92,11 @@ impl Wrapped {
 fn spawn(command: &[OsString]) -> Result<Child, NotStarted> {
     let empty = OsString::new();
     let (program, arguments) = command.split_first().unwrap_or((&empty, &[]));
-    let spawned = match Command::new(program).args(arguments).spawn() {
+    let start = |command: &mut Command| open_files::restore_in(command.args(arguments)).spawn();
+    let spawned = match start(&mut Command::new(program)) {
         // A script without an interpreter line: shells, `env` and `nohup` run it, and so do we.
         Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
-            Command::new("/bin/sh").arg(program).args(arguments).spawn()
+            start(Command::new("/bin/sh").arg(program))
         }
         other => other,
     };

@@ -14,7 +14,7 @@ pub struct HostArgs {
     #[command(flatten)]
     pub ways: WayArgs,
     /// Time between two signs of life to each host while it records, or off
-    #[arg(long, value_name = "TIME|off", value_parser = time_or_off, allow_hyphen_values = true, default_value = "10")]
+    #[arg(long, value_name = "TIME|off", value_parser = time_or_off, allow_hyphen_values = true, default_value = "60")]
     pub heartbeat: OrOff,
     /// How long a host goes on without a sign of life [default: --duration, or 12h]
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]

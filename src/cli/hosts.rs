@@ -2,7 +2,7 @@
 
 use super::host_args::HostsArgs;
 use super::term::{self, Progress, Volume, count};
-use super::{FAILED, USAGE};
+use super::{FAILED, USAGE, open_files};
 use ringstat::checking::{CheckOptions, Found, HostReport, Leftovers, Reached, check};
 use ringstat::hosts::{HostList, HostSpec};
 use std::io::{self, IsTerminal, Write};
@@ -17,6 +17,7 @@ pub fn main(args: &HostsArgs) -> u8 {
             return USAGE;
         }
     };
+    open_files::suffice_for(hosts.len());
     let reports = checked(&hosts, &options);
     table(&reports, &hosts);
     let mut status = 0;

@@ -7,6 +7,7 @@ mod decode;
 mod host_args;
 mod hosts;
 mod info;
+mod open_files;
 mod record;
 mod recover;
 mod run;

@@ -3,7 +3,7 @@
 use super::args::RecordArgs;
 use super::run::{announce, write};
 use super::term::{self, Progress, Volume, count};
-use super::{FAILED, USAGE, signals};
+use super::{FAILED, USAGE, open_files, signals};
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use ringstat::{Ended, Recorder};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ pub fn main(args: &RecordArgs) -> u8 {
             return USAGE;
         }
     };
+    open_files::suffice_for(recorder.hosts().len());
     // The first signal stops the recording. While files are written one more is forgiven, which
     // may have come with the first; the next one ends ringstat.
     let (heard, stop) = unbounded();

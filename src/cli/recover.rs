@@ -1,9 +1,9 @@
 //! `ringstat recover`: what dead runs left behind, and the files that they owed.
 
-use super::FAILED;
 use super::args::RecoverArgs;
 use super::decode::store;
 use super::term::{self, Progress, Volume};
+use super::{FAILED, open_files};
 use ringstat::{FoundRun, LocateError, Located, RunState, Store};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -107,6 +107,8 @@ fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
     let volume = Volume::Normal;
     let mut progress = Progress::new("writing samples", volume);
     let empty = run.empty_rings();
+    let cluster = run.manifest.as_ref().and_then(|manifest| manifest.cluster.as_ref());
+    open_files::suffice_for(cluster.map_or(0, |cluster| cluster.host_count()));
     let result = run.recover(args.output.as_deref(), &mut |done, total| progress.set(done, total));
     drop(progress);
     match result {

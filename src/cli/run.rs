@@ -3,7 +3,7 @@
 use super::args::RunArgs;
 use super::child::{NotStarted, Waiting};
 use super::term::{self, Progress, Volume};
-use super::{FAILED, USAGE};
+use super::{FAILED, USAGE, open_files};
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use ringstat::{Ended, FinishError, Recording, RunInfo};
 use std::ffi::OsString;
@@ -28,6 +28,7 @@ pub fn main(args: &RunArgs) -> u8 {
             return USAGE;
         }
     };
+    open_files::suffice_for(recorder.hosts().len());
     let waiting = Waiting::listen();
     let mut warnings = Vec::new();
     if !args.options.skip_timeseries {

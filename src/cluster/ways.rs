@@ -30,7 +30,8 @@ pub struct HostOptions {
     pub remote_binary: Option<String>,
     /// Programs for hosts of other architectures: `x86_64=PATH,aarch64=PATH`.
     pub agent_binaries: Option<String>,
-    /// Time between two signs of life during the run; none without it. 10 s unless set.
+    /// Time between two signs of life during the run; none without it. 60 s unless set, or a
+    /// third of `orphan_timeout` if that is less.
     pub heartbeat: Option<Duration>,
     /// How long a host goes on without hearing of the launcher: `max_duration` or 12 h unless set.
     pub orphan_timeout: Option<Duration>,
@@ -51,7 +52,7 @@ impl Default for HostOptions {
             ssh_workers: 32,
             remote_binary: None,
             agent_binaries: None,
-            heartbeat: Some(Duration::from_secs(10)),
+            heartbeat: Some(Duration::from_secs(60)),
             orphan_timeout: None,
             stop_timeout: Duration::from_secs(30),
             max_duration: None,

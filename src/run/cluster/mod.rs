@@ -60,6 +60,11 @@ pub struct ClusterManifest {
 }
 
 impl ClusterManifest {
+    /// How many hosts were asked for.
+    pub fn host_count(&self) -> usize {
+        self.hosts.len()
+    }
+
     /// Names of the hosts that may have samples which are not here.
     pub fn owing(&self) -> Vec<String> {
         let owing = self.hosts.iter().filter(|host| host.state.owes());
@@ -188,7 +193,11 @@ fn begin(
     }
     let limits = Limits {
         timeout: cluster.options.ssh_timeout,
-        heartbeat: cluster.options.heartbeat,
+        // A host that hears nothing for so long ends: one sign of life that is lost must not matter.
+        heartbeat: cluster
+            .options
+            .heartbeat
+            .map(|heartbeat| heartbeat.min(orphan_timeout(&cluster.options) / 3)),
         host_bytes: host_bytes(dir, remote),
     };
     let ways = Arc::new(Ways::new(&cluster.options));
@@ -205,6 +214,11 @@ fn begin(
             (None, 0)
         }
     }
+}
+
+/// How long a host goes on without hearing of the launcher.
+fn orphan_timeout(options: &HostOptions) -> Duration {
+    options.orphan_timeout.or(options.max_duration).unwrap_or(DEFAULT_ORPHAN_TIMEOUT)
 }
 
 /// Where the rings of a host go; made if need be.
@@ -244,10 +258,7 @@ fn agent_settings(settings: &RecorderBuilder, manifest: &Manifest) -> protocol::
         },
         procfs: settings.procfs.display().to_string(),
         mirror: settings.has_mirror(),
-        orphan_timeout: options
-            .orphan_timeout
-            .or(options.max_duration)
-            .unwrap_or(DEFAULT_ORPHAN_TIMEOUT),
+        orphan_timeout: orphan_timeout(options),
         max_duration: options.max_duration,
         launcher: manifest.hostname.clone(),
     }
