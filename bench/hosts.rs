@@ -28,6 +28,8 @@ mod sshd;
 #[path = "../tests/common/wall_clock.rs"]
 mod wall_clock;
 
+/// Hosts of a run: what the launcher does once for all of them is shared.
+const HOSTS: usize = 8;
 /// Samples of the way by Python.
 const PYTHON_SAMPLES: u32 = 40;
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -121,7 +123,7 @@ struct Cost {
 
 struct Bench {
     site: Site,
-    host: Sshd,
+    hosts: Vec<Sshd>,
     launcher_group: Group,
     host_group: Group,
     program: PathBuf,
@@ -143,7 +145,7 @@ impl Bench {
         let before = self.now()?;
         for _ in 0..PYTHON_SAMPLES {
             let mut ssh = self.launcher(Path::new("ssh"));
-            ssh.arg("-F").arg(self.site.path("config")).args(["-o", "BatchMode=yes", "node"]);
+            ssh.arg("-F").arg(self.site.path("config")).args(["-o", "BatchMode=yes", "node0"]);
             let said =
                 ssh.arg(format!("python3 -c '{PYTHON}'")).stderr(Stdio::inherit()).output()?;
             if !said.stdout.starts_with(b"{\"timestamp\"") {
@@ -158,13 +160,15 @@ impl Bench {
         })
     }
 
-    /// What a run costs once, and what each sample adds, for so long and with these heartbeats.
+    /// What a run costs once for each host, and what each sample of one adds, for so long and with these heartbeats.
     fn by_agent(&self, seconds: u64, heartbeat: &str) -> Result<[Cost; 2]> {
         let dir = tempfile::tempdir()?;
         let file = |name: &str| dir.path().join(name);
         let before = self.now()?;
         let mut run = self.launcher(&self.program);
-        run.args(["run", "-q", "--hosts", "node", "--heartbeat", heartbeat, "--interval"]);
+        let names: Vec<&str> = self.hosts.iter().map(|host| host.name.as_str()).collect();
+        run.args(["run", "-q", "--hosts", &names.join(","), "--heartbeat", heartbeat]);
+        run.arg("--interval");
         run.arg(format!("{}ms", INTERVAL.as_millis())).arg("--remote-binary").arg(&self.program);
         run.arg("--ssh-config").arg(self.site.path("config"));
         run.arg("--results-dir").arg(dir.path()).arg("--");
@@ -185,8 +189,11 @@ impl Bench {
         }
         let after = self.now()?;
         let samples = Duration::from_secs(seconds).as_secs_f64() / INTERVAL.as_secs_f64();
-        let per_sample = |from: f64, to: f64| (to - from) / samples;
-        let rest = |before, recording, recorded, after| recording - before + (after - recorded);
+        let hosts = self.hosts.len() as f64;
+        let per_sample = |from: f64, to: f64| (to - from) / samples / hosts;
+        let rest = |before: f64, recording: f64, recorded: f64, after: f64| {
+            (recording - before + (after - recorded)) / hosts
+        };
         Ok([
             Cost {
                 launcher: rest(
@@ -216,12 +223,13 @@ fn main() -> Result<()> {
         return Err(format!("{} is not there: cargo build --release", program.display()).into());
     }
     let (launcher_group, host_group) = (Group::new("launcher")?, Group::new("host")?);
-    let host = site.host("node").setup(&host_group.enter()).start();
-    let bench = Bench { site, host, launcher_group, host_group, program };
-    println!("CPU us per sample of one host (control groups); {}", machine());
-    println!("\n{:<44}{:>12}{:>12}", "", "launcher", "host");
+    let host = |number| site.host(&format!("node{number}")).setup(&host_group.enter()).start();
+    let hosts = (0..HOSTS).map(host).collect();
+    let bench = Bench { site, hosts, launcher_group, host_group, program };
+    println!("CPU us per sample of one host, of {HOSTS} (control groups); {}", machine());
+    println!("\n{:<48}{:>12}{:>12}", "", "launcher", "host");
     let row = |what: &str, cost: Cost| {
-        println!("{what:<44}{:>12.1}{:>12.1}", cost.launcher, cost.host);
+        println!("{what:<48}{:>12.1}{:>12.1}", cost.launcher, cost.host);
     };
     let python = bench.by_python()?;
     row("ssh and python3 for every sample", python);
@@ -230,7 +238,7 @@ fn main() -> Result<()> {
     for (what, heartbeat) in rows {
         let [once, each] = bench.by_agent(seconds, heartbeat)?;
         row(&format!("agent, {what}: each sample"), each);
-        row("    once, start and end of a run", once);
+        row("    once for each host, start and end of a run", once);
         let hour = Cost {
             launcher: each.launcher + once.launcher / SAMPLES_PER_HOUR,
             host: each.host + once.host / SAMPLES_PER_HOUR,
@@ -243,6 +251,6 @@ fn main() -> Result<()> {
         row("    times less than python, each sample", times(each));
         row("    times less than python, all in all", times(hour));
     }
-    drop(bench.host);
+    drop(bench.hosts);
     Ok(())
 }

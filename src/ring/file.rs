@@ -50,6 +50,19 @@ pub fn allocate_nameless(bytes: Bytes) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes a file `bytes` long that is shorter, with all its blocks, where the file system can. What is
+/// in it stays.
+///
+/// # Errors
+/// The kernel's, `StorageFull` among them.
+pub fn reserve(file: &File, bytes: Bytes) -> io::Result<()> {
+    use rustix::io::Errno;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes.0) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes.0),
+        reserved => Ok(reserved?),
+    }
+}
+
 /// Gives the blocks from `from` to `end` back to the file system, where it can: they read as
 /// zeros then. For the slots of a segment that no record will ever be written to.
 pub fn punch(file: &File, from: Bytes, end: Bytes) {

@@ -19,7 +19,7 @@ mod models;
 mod tests;
 
 pub use dictionary::Entry;
-pub use file::{Blocks, allocate, allocate_nameless, punch};
+pub use file::{Blocks, allocate, allocate_nameless, punch, reserve};
 pub use header::description_check;
 pub use header::{BadHeader, FIELDS, Header, MAX_INTERVAL_NS, MAX_SEGMENTS, MIN_INTERVAL_NS};
 pub use layout::{BadLayout, FORMAT_VERSION, Layout, MAX_ENTRIES, MAX_SLOT_WORDS};

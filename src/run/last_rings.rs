@@ -49,6 +49,7 @@ impl LastRings {
             let (Some(file), Some(path)) = (&kept.file, &kept.path) else { return false };
             kept.segment.is_lost()
                 || damage(file, path, kept.segment.header().layout.file_bytes()).is_some()
+                || !has_its_head(kept, file)
         };
         self.kept.iter().any(is_gone)
     }
@@ -116,6 +117,18 @@ impl LastRings {
         }
         None
     }
+}
+
+/// Whether a ring's file still begins as it was begun. Read and not looked at in the map, which may
+/// have been cut off by now.
+fn has_its_head(kept: &Kept, file: &File) -> bool {
+    let header = kept.segment.header().to_words();
+    let parts = [(bytemuck::cast_slice(&header), 0), (&kept.description[..], HEADER_BYTES.0)];
+    parts.into_iter().all(|(expected, at)| {
+        let mut found = vec![0; expected.len()];
+        // A file that cannot be read now says nothing.
+        file.read_exact_at(&mut found, at).is_err() || found == expected
+    })
 }
 
 /// Writes all words of a ring, but for what was never written.

@@ -202,13 +202,9 @@ impl<D: Disk> Copier<D> {
     /// Makes files again that others have deleted, cut off or overwritten, from what the rings
     /// have.
     pub fn mend(&mut self) {
-        let recent = self.recent();
         for index in 0..self.copies.len() {
             let copy = &mut self.copies[index];
             let mut spoiled = copy.spoiled.take();
-            if spoiled.is_none() && !recent.contains(&index) {
-                continue;
-            }
             let damage = copy.damage(&self.disk);
             let is_there = damage.is_none_or(|(_, is_there)| is_there);
             if let Some((what, _)) = damage {
@@ -225,6 +221,8 @@ impl<D: Disk> Copier<D> {
             spoiled.why = mended.err();
             if spoiled.why.is_none() {
                 self.say(spoiled.sentence());
+                // It may be one that no copy looks at any more.
+                self.copy_one(index);
             } else {
                 self.copies[index].spoiled = Some(spoiled);
             }
@@ -232,9 +230,16 @@ impl<D: Disk> Copier<D> {
     }
 
     fn copy_one(&mut self, index: usize) {
-        let result = self.copy_records(index);
+        let copied = self.copy_records(index);
+        let flushed = self.flush(index);
+        self.note(copied.and(flushed));
+    }
+
+    /// Writes what was gathered.
+    fn flush(&mut self, index: usize) -> io::Result<()> {
         let flushed = self.batch.flush(&self.copies[index].file);
-        self.note(result.and(flushed));
+        self.copies[index].flushed(flushed.is_ok());
+        flushed
     }
 
     /// Writes the records and names that are new. One that cannot be written does not keep those
@@ -263,18 +268,28 @@ impl<D: Disk> Copier<D> {
                     // A record that is to be kept is overwritten only when as many newer ones are
                     // safe.
                     let old = self.copies[index].held_before(seq);
-                    let kept_from = self.synced_end().saturating_sub(self.max_samples);
-                    if old.is_some_and(|old| old >= kept_from) {
-                        result = result.and(self.batch.flush(&self.copies[index].file));
+                    if self.is_to_be_kept(old) {
+                        result = result.and(self.flush(index));
                         self.sync_copies()?;
+                        // What should have taken its place may have been refused. Then this goes where
+                        // nothing is lost for it, or nowhere.
+                        let copy = &self.copies[index];
+                        if copy.has_refused && self.is_to_be_kept(copy.found_in(slot)) {
+                            self.copies[index].written.next = Seq(next.0 + 1);
+                            continue;
+                        }
                     }
                     let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
                     let copy = &mut self.copies[index];
                     copy.dirty = true;
                     let at = layout.slot_offset(slot);
-                    result = result.and(self.batch.write_at(&copy.file, bytes, at));
-                    copy.written.end = copy.written.end.max(Seq(seq.0 + 1));
-                    copy.touched = copy.touched.max(copy.written.end);
+                    let gathered = self.batch.write_at(&copy.file, bytes, at);
+                    if gathered.is_err() {
+                        copy.flushed(false);
+                    }
+                    result = result.and(gathered);
+                    copy.gathered_end = copy.gathered_end.max(Seq(seq.0 + 1));
+                    copy.touched = copy.touched.max(copy.gathered_end);
                     if seq != next {
                         copy.written.ahead = Some(seq);
                     }
@@ -287,9 +302,18 @@ impl<D: Disk> Copier<D> {
                 SlotState::Busy(seq) if seq > next => {
                     self.copies[index].written.next = Seq(next.0 + 1);
                 }
+                // Somebody else has stored to the slot. What is behind it is not lost for that.
+                SlotState::Torn | SlotState::Empty if self.copies[index].has_newer_than(next) => {
+                    self.copies[index].written.next = Seq(next.0 + 1);
+                }
                 _ => return result,
             }
         }
+    }
+
+    /// Whether a record is among the newest that a power cut must leave now.
+    fn is_to_be_kept(&self, seq: Option<u64>) -> bool {
+        seq.is_some_and(|seq| seq >= self.synced_end().saturating_sub(self.max_samples))
     }
 
     /// Syncs every copy that was written to.

@@ -52,9 +52,13 @@ pub struct Copy<F> {
     /// With what is still in the batch.
     pub written: Progress,
     pub synced: Progress,
-    /// Behind the newest record that may be in the file: what a sync that failed was to make durable
-    /// may be.
+    /// Behind the newest record that may be in the file: what was gathered, what was refused, and what
+    /// a sync that failed was to make durable may be.
     pub touched: Seq,
+    /// Behind the newest record that was gathered since the last flush.
+    pub gathered_end: Seq,
+    /// Whether none was written since one was refused.
+    pub has_refused: bool,
     pub dirty: bool,
     /// While it is not made whole again nothing in it counts as synced, and nothing new is written
     /// to it.
@@ -93,6 +97,8 @@ impl<F: DiskFile> Copy<F> {
             written: progress,
             synced: progress,
             touched: progress.end,
+            gathered_end: Seq(0),
+            has_refused: false,
             dirty: false,
             spoiled: None,
         })
@@ -163,6 +169,40 @@ impl<F: DiskFile> Copy<F> {
         Ok(())
     }
 
+    /// What was gathered is written, or some of it was refused: then nothing of it counts.
+    pub fn flushed(&mut self, is_written: bool) {
+        if is_written && self.gathered_end > self.written.end {
+            self.written.end = self.gathered_end;
+            self.has_refused = false;
+        }
+        self.has_refused |= !is_written;
+        self.gathered_end = Seq(0);
+    }
+
+    /// The record that is in a slot of the file, by its first word.
+    pub fn found_in(&self, slot: Slot) -> Option<u64> {
+        let mut commit = [0; size_of::<u64>()];
+        let at = self.segment.header().layout.slot_offset(slot);
+        self.file.read_at(&mut commit, at).ok()?;
+        u64::from_ne_bytes(commit).checked_sub(1)
+    }
+
+    /// Whether the ring has a record behind `seq`. Looks at fewer and fewer slots the farther they are.
+    pub fn has_newer_than(&self, seq: Seq) -> bool {
+        let Header { layout, first_seq, .. } = *self.segment.header();
+        let (seed, mut words) = (self.segment.header().seed(), Vec::new());
+        let steps = (0..u64::BITS).map(|bit| 1 << bit).take_while(|step| *step < layout.slots);
+        let mut places = steps.filter_map(|step| {
+            let later = Seq(seq.0.checked_add(step)?);
+            Some((later, layout.slot_of(first_seq, later)?))
+        });
+        places.any(|(later, slot)| {
+            let stable = self.segment.copy_slot(slot, &mut words);
+            let state = ring::judge(&words, slot.0, layout.slots, first_seq, seed);
+            stable && matches!(state, SlotState::Valid(found, _) if found >= later)
+        })
+    }
+
     /// Makes durable what was written. If it could not be, it is to be written again: the kernel may
     /// have dropped it.
     ///
@@ -195,6 +235,14 @@ impl<F: DiskFile> Copy<F> {
         *next
     }
 
+    /// Whether there is a name behind entry `entry`, whatever is there itself.
+    fn has_entry_behind(&self, entry: u32) -> bool {
+        let entries = self.segment.header().layout.entries;
+        let later = (0..u32::BITS).filter_map(|bit| entry.checked_add(1 << bit));
+        let mut later = later.take_while(|later| u64::from(*later) < entries);
+        later.any(|later| self.segment.copy_entry(later)[0] != 0)
+    }
+
     /// Writes the names that are new.
     ///
     /// # Errors
@@ -204,7 +252,12 @@ impl<F: DiskFile> Copy<F> {
         while u64::from(self.written.entries) < layout.entries {
             let entry = self.segment.copy_entry(self.written.entries);
             if entry[0] == 0 {
-                break;
+                // Not there yet, or somebody else has stored to it.
+                if !self.has_entry_behind(self.written.entries) {
+                    break;
+                }
+                self.written.entries += 1;
+                continue;
             }
             self.dirty = true;
             let offset = layout.entry_offset(self.written.entries);

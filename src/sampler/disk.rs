@@ -4,7 +4,7 @@
 use super::storage::check_free;
 use super::watch;
 use crate::place;
-use crate::ring::{Blocks, allocate, punch};
+use crate::ring::{Blocks, allocate, punch, reserve};
 use crate::units::Bytes;
 use std::fs::File;
 use std::io;
@@ -72,7 +72,7 @@ pub trait DiskFile {
     /// As [`sync_data`](Self::sync_data).
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Makes it `bytes` long again, if it is shorter.
+    /// Makes it `bytes` long again, if it is shorter, with room for all of it.
     ///
     /// # Errors
     /// The kernel's.
@@ -139,7 +139,7 @@ impl DiskFile for File {
     }
 
     fn extend(&self, bytes: Bytes) -> io::Result<()> {
-        if self.metadata()?.len() < bytes.0 { self.set_len(bytes.0) } else { Ok(()) }
+        if self.metadata()?.len() < bytes.0 { reserve(self, bytes) } else { Ok(()) }
     }
 
     fn punch(&self, from: Bytes, end: Bytes) {

@@ -33,6 +33,9 @@ pub enum Event {
     /// Somebody else has deleted the file: on the disk at once.
     Delete(String),
     Time(u64),
+    /// Nothing fails any more, and the copier has come to its end: all records before this one that are
+    /// to be kept are durable.
+    Settled(u64),
 }
 
 impl Event {
@@ -73,8 +76,12 @@ pub struct Medium(Arc<Mutex<Inner>>);
 struct Inner {
     log: Vec<Event>,
     next_sync_fails: bool,
-    /// What is in the files.
-    contents: BTreeMap<String, Vec<u8>>,
+    next_create_fails: bool,
+    /// So many that come next are refused.
+    refused_writes: u64,
+    /// What is in the files, each with a number of its own.
+    contents: BTreeMap<String, (u64, Vec<u8>)>,
+    created: u64,
     /// What others have done to files: deleted until there is a new one, else until it was looked at.
     damage: BTreeMap<String, &'static str>,
 }
@@ -90,21 +97,34 @@ impl Medium {
         self.0.lock().unwrap().next_sync_fails = true;
     }
 
+    pub fn fail_next_create(&self) {
+        self.0.lock().unwrap().next_create_fails = true;
+    }
+
+    pub fn refuse_writes(&self, count: u64) {
+        self.0.lock().unwrap().refused_writes = count;
+    }
+
+    pub fn fail_no_more(&self) {
+        let mut inner = self.0.lock().unwrap();
+        (inner.next_sync_fails, inner.next_create_fails, inner.refused_writes) = (false, false, 0);
+    }
+
     /// How long a file is; `None` if there is none.
     pub fn len(&self, name: &str) -> Option<u64> {
-        self.0.lock().unwrap().contents.get(name).map(|bytes| bytes.len() as u64)
+        self.0.lock().unwrap().contents.get(name).map(|(_, bytes)| bytes.len() as u64)
     }
 
     pub fn cut_off(&self, name: String, len: u64) {
         let mut inner = self.0.lock().unwrap();
-        inner.contents.get_mut(&name).unwrap()[len as usize..].fill(0);
+        inner.contents.get_mut(&name).unwrap().1[len as usize..].fill(0);
         inner.damage.insert(name.clone(), watch::CUT_OFF);
         inner.log.push(Event::CutOff(name, len));
     }
 
     pub fn overwrite(&self, name: String, end: u64) {
         let mut inner = self.0.lock().unwrap();
-        inner.contents.get_mut(&name).unwrap()[..end as usize].fill(0);
+        inner.contents.get_mut(&name).unwrap().1[..end as usize].fill(0);
         // That it is too short is seen first.
         inner.damage.entry(name.clone()).or_insert(watch::OVERWRITTEN);
         inner.log.push(Event::Overwrite(name, end));
@@ -132,17 +152,45 @@ impl Medium {
     }
 }
 
-pub struct LoggedFile(Medium, String);
+/// What is done to one that has lost its name is of no consequence.
+pub struct LoggedFile {
+    medium: Medium,
+    name: String,
+    number: u64,
+}
+
+impl LoggedFile {
+    /// What is in it, as long as its name leads to it, and the log.
+    fn with<T>(&self, act: impl FnOnce(&mut [u8], &mut Vec<Event>) -> T) -> Option<T> {
+        let mut inner = self.medium.0.lock().unwrap();
+        let Inner { log, contents, .. } = &mut *inner;
+        let (_, bytes) = contents.get_mut(&self.name).filter(|(it, _)| *it == self.number)?;
+        Some(act(bytes, log))
+    }
+
+    fn sync(&self, event: fn(String) -> Event) -> io::Result<()> {
+        let is_there = self.with(|_, _| ()).is_some();
+        if is_there { self.medium.sync_file(&self.name, event) } else { Ok(()) }
+    }
+}
 
 impl Disk for Medium {
     type File = LoggedFile;
 
     fn create(&self, name: &str, bytes: Bytes) -> io::Result<LoggedFile> {
         let mut inner = self.0.lock().unwrap();
+        if std::mem::take(&mut inner.next_create_fails) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if inner.contents.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         inner.damage.remove(name);
-        inner.contents.insert(name.to_owned(), vec![0; bytes.0 as usize]);
+        inner.created += 1;
+        let number = inner.created;
+        inner.contents.insert(name.to_owned(), (number, vec![0; bytes.0 as usize]));
         inner.log.push(Event::Create(name.to_owned(), bytes.0));
-        Ok(LoggedFile(self.clone(), name.to_owned()))
+        Ok(LoggedFile { medium: self.clone(), name: name.to_owned(), number })
     }
 
     fn remove(&self, name: &str) {
@@ -180,25 +228,32 @@ impl Disk for Medium {
 
 impl DiskFile for LoggedFile {
     fn write_at(&self, bytes: &[u8], offset: Bytes) -> io::Result<()> {
-        let mut inner = self.0.0.lock().unwrap();
-        let content = inner.contents.get_mut(&self.1).expect("written to where it is not seen");
-        content[offset.0 as usize..][..bytes.len()].copy_from_slice(bytes);
-        inner.log.push(Event::Write(self.1.clone(), offset.0, bytes.to_vec()));
+        let mut inner = self.medium.0.lock().unwrap();
+        if let Some(left) = inner.refused_writes.checked_sub(1) {
+            inner.refused_writes = left;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        drop(inner);
+        self.with(|content, log| {
+            content[offset.0 as usize..][..bytes.len()].copy_from_slice(bytes);
+            log.push(Event::Write(self.name.clone(), offset.0, bytes.to_vec()));
+        });
         Ok(())
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: Bytes) -> io::Result<()> {
-        let inner = self.0.0.lock().unwrap();
-        bytes.copy_from_slice(&inner.contents[&self.1][offset.0 as usize..][..bytes.len()]);
-        Ok(())
+        let read = self.with(|content, _| {
+            bytes.copy_from_slice(&content[offset.0 as usize..][..bytes.len()]);
+        });
+        read.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_file(&self.1, Event::SyncData)
+        self.sync(Event::SyncData)
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_file(&self.1, Event::SyncAll)
+        self.sync(Event::SyncAll)
     }
 
     fn extend(&self, _: Bytes) -> io::Result<()> {
@@ -206,11 +261,10 @@ impl DiskFile for LoggedFile {
     }
 
     fn punch(&self, from: Bytes, end: Bytes) {
-        let mut inner = self.0.0.lock().unwrap();
-        if let Some(content) = inner.contents.get_mut(&self.1) {
+        self.with(|content, log| {
             content[from.0 as usize..end.0 as usize].fill(0);
-        }
-        inner.log.push(Event::Punch(self.1.clone(), from.0, end.0));
+            log.push(Event::Punch(self.name.clone(), from.0, end.0));
+        });
     }
 }
 
@@ -357,7 +411,12 @@ impl Replay {
             }
             Event::FailedSync(name) => self.file(name).dirty_pages.clear(),
             Event::SyncDir => self.files.values_mut().for_each(|file| file.name_is_durable = true),
-            Event::Remove(name) => self.file(name).is_removed = true,
+            Event::Remove(name) => {
+                // Somebody else may have been there before.
+                if let Some(file) = self.files.get_mut(name) {
+                    file.is_removed = true;
+                }
+            }
             Event::Punch(name, from, end) => {
                 let zeros = vec![0; (end - from) as usize];
                 self.file(name).write(*from as usize, &zeros);
@@ -370,6 +429,7 @@ impl Replay {
             Event::Overwrite(name, end) => self.file(name).spoil(0..*end as usize),
             Event::Delete(name) => drop(self.files.remove(name)),
             Event::Time(now_ns) => self.now_ns = *now_ns,
+            Event::Settled(_) => {}
         }
     }
 
