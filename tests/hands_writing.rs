@@ -324,6 +324,30 @@ fn without_a_mirror_what_is_lost_is_counted_and_said() {
 }
 
 #[test]
+fn a_ring_without_its_head_is_saved_with_it_when_the_files_cannot_be_written() {
+    let world = World::in_memory();
+    let options =
+        ["--interval", "10ms", "--max-samples", "300", "--no-mirror", "--sync-interval", "50ms"];
+    let live = world.record(&options).start();
+    let dir = world.run_dir(&world.rings());
+    world.wait_for_samples(&dir.join("00000.ring"), 50);
+    writable(&dir.join("00000.ring")).write_all_at(&[0xa5; 4096], 0).unwrap();
+    wait_for_next_segment(&world, &[&dir]);
+    // There is a file where the results are to go.
+    let _ = fs::remove_dir_all(world.results());
+    fs::write(world.results(), "theirs").unwrap();
+    live.signal(Signal::INT);
+    live.end().has_status(1).says(&["was overwritten", "safe in"]);
+    fs::remove_file(world.results()).unwrap();
+    world.looking(&["recover"]).succeeds();
+    let files = world.files();
+    assert_true_and_accounted(&world, &files);
+    assert!(files.summary()["samples_kept"].int() >= 50);
+    assert_eq!(files.summary()["samples_lost"].int(), 0);
+    world.assert_no_rings();
+}
+
+#[test]
 fn a_manifest_that_others_spoil_is_written_anew() {
     for (name, hand) in [
         ("deleted", (|path| fs::remove_file(path).unwrap()) as fn(&Path)),

@@ -12,7 +12,6 @@ use crate::ring::{self, Segment, SlotState};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The mirror of a run.
@@ -188,14 +187,14 @@ impl<D: Disk> Copier<D> {
         self.copies.get(1).is_some_and(|second| second.first().0 <= oldest_wanted)
     }
 
-    /// Only the last segment grows; the one before may have had a record in flight.
-    fn recent(&self) -> Range<usize> {
-        self.copies.len().saturating_sub(2)..self.copies.len()
-    }
-
+    /// Only the last segment grows; the one before may have had a record in flight. What is not synced
+    /// of others may have to be written again.
     fn copy_recent(&mut self) {
-        for index in self.recent() {
-            self.copy_one(index);
+        let recent = self.copies.len().saturating_sub(2);
+        for index in 0..self.copies.len() {
+            if index >= recent || self.copies[index].dirty {
+                self.copy_one(index);
+            }
         }
     }
 

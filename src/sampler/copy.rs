@@ -144,18 +144,13 @@ impl<F: DiskFile> Copy<F> {
                 SlotState::Valid(seq, used) if stable => Some((seq, used)),
                 _ => None,
             };
-            // Nothing that was not there before: it would take the place of what may be to be kept.
-            let was_here = |seq| {
-                let Progress { next, ahead, .. } = self.written;
-                seq < next || ahead == Some(seq) || kept.is_some_and(|(kept, _)| kept == seq)
-            };
-            let ((seq, used), words) = match had.filter(|(seq, _)| was_here(*seq)) {
-                Some(had) => (had, &in_ring),
-                // Written back, since a sync that failed may have left it in memory only.
-                None => match kept {
-                    Some(kept) => (kept, &in_file),
-                    None => continue,
-                },
+            let Progress { next, ahead, .. } = self.written;
+            let ((seq, used), words) = match (kept, had) {
+                // Written back, since a sync that failed may have left it in memory only. Not what the
+                // ring has there by now: that would take the place of what may be to be kept.
+                (Some(kept), _) => (kept, &in_file),
+                (None, Some(had)) if had.0 < next || ahead == Some(had.0) => (had, &in_ring),
+                (None, _) => continue,
             };
             let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
             self.file.write_at(bytes, at)?;
