@@ -114,6 +114,19 @@ pub struct Schema {
 const SAMPLE_KEYS: [&str; 4] = ["timestamp", "hostname", "errors", "collection"];
 
 impl Schema {
+    /// Bytes of the longest name of a source or a value.
+    pub(crate) fn longest_name(&self) -> usize {
+        let names = self.sources.iter().flat_map(|source| {
+            let instance_key = match &source.shape {
+                Some(Shape::Table { instance_key, .. }) => Some(instance_key),
+                _ => None,
+            };
+            let fields = source.shape.iter().flat_map(Shape::fields).map(|field| &field.name);
+            [&source.name].into_iter().chain(instance_key).chain(fields)
+        });
+        names.map(String::len).max().unwrap_or(0)
+    }
+
     /// The first name that would be the key of two things in one object of the output, which no
     /// recorder writes.
     pub(crate) fn ambiguous_name(&self) -> Option<String> {

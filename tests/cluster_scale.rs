@@ -95,7 +95,7 @@ fn record(site: &Site, hosts: &[Sshd], interval: Duration, samples: u32) -> Took
 
 /// What more hosts would take if each adds what those between the fewest and the most have added.
 fn extrapolate(took: &[Took]) {
-    let [Some(few), Some(many)] = [took.first(), took.last()] else { return };
+    let [few, .., many] = took else { return };
     let laws = |took: &Took| {
         [
             ("start, s", took.start.as_secs_f64()),
@@ -105,7 +105,7 @@ fn extrapolate(took: &[Took]) {
         ]
     };
     println!("{:<30}{:>12}{:>12}{:>12}", "", "per host", "1,000", "10,000");
-    let more = (many.hosts as f64 - few.hosts as f64).max(1.0);
+    let more = many.hosts as f64 - few.hosts as f64;
     for ((what, of_many), (_, of_few)) in laws(many).into_iter().zip(laws(few)) {
         let each = (of_many - of_few) / more;
         let at = |hosts: f64| of_many + each * (hosts - many.hosts as f64);

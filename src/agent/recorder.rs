@@ -159,13 +159,14 @@ impl Waiting {
         let began = Instant::now();
         let orphan_timeout = self.settings.orphan_timeout.min(LONGEST);
         let longest = self.settings.max_duration.unwrap_or(LONGEST).min(LONGEST);
-        let mut heard = began;
+        let (mut began, mut heard) = (began, began);
         loop {
             let patience = if self.recorder.is_running() {
                 orphan_timeout
             } else {
                 orphan_timeout.min(START_PATIENCE)
             };
+            let longest = if self.recorder.is_running() { longest } else { LONGEST };
             let deadline = (heard + patience).min(began + longest);
             let Some((ask, stream)) = listener.next(deadline) else { break };
             match ask {
@@ -176,6 +177,9 @@ impl Waiting {
                 }
                 Ask::Go { start_monotonic_ns } => {
                     heard = Instant::now();
+                    if !self.recorder.is_running() {
+                        began = heard;
+                    }
                     if !self.go(&stream, start_monotonic_ns) {
                         return;
                     }

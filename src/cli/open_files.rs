@@ -20,6 +20,9 @@ static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
 /// Raises the limit as far as `hosts` may need; says so if it cannot be raised so far.
 pub fn suffice_for(hosts: usize) {
+    if hosts == 0 {
+        return;
+    }
     let needed = FIXED.saturating_add(PER_HOST.saturating_mul(hosts as u64));
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // `None` is no limit.

@@ -77,8 +77,12 @@ pub fn error(line: impl Display) {
     tell(line);
 }
 
-/// Standard error may be closed, or its reader gone: that is no reason to fail.
+/// Standard error may be closed, or its reader gone: that is no reason to fail. What others have named
+/// (hosts, files, what a ring says) does nothing to a terminal.
 fn tell(line: impl Display) {
+    let is_harmless = |c: &char| !c.is_control() || *c == '\n' || *c == '\t';
+    let line: String =
+        line.to_string().chars().map(|c| if is_harmless(&c) { c } else { '\u{fffd}' }).collect();
     let _ = writeln!(std::io::stderr(), "ringstat: {line}");
 }
 

@@ -48,6 +48,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Time between two signs of life; none without it.
     pub heartbeat: Option<Duration>,
+    /// How long a host goes on without hearing of the launcher.
+    pub orphan_timeout: Duration,
     /// Bytes that each may take here.
     pub host_bytes: u64,
 }

@@ -180,6 +180,24 @@ impl<'l> Session<'l> {
         Ok((offset, state))
     }
 
+    /// Takes what has come, without waiting: the library under it answers what the server asks. An
+    /// agent says nothing of itself.
+    ///
+    /// # Errors
+    /// [`SessionError::Lost`].
+    pub fn listen(&mut self) -> Result<(), SessionError> {
+        self.drain_stderr();
+        match self.channel.read(&mut self.buffer) {
+            Ok(0) => Err(self.ended()),
+            Ok(count) => {
+                self.frames.push(&self.buffer[..count]);
+                Ok(())
+            }
+            Err(error) if is_for_later(&error) => Ok(()),
+            Err(error) => Err(self.lost(&error.to_string())),
+        }
+    }
+
     /// The next message.
     ///
     /// # Errors

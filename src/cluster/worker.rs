@@ -20,6 +20,13 @@ use uuid::Uuid;
 const CLOCK_TRIPS: usize = 12;
 /// And between, where each costs the host: it also asks the recorder.
 const BEAT_TRIPS: usize = 1;
+/// A host may always take so long to answer.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two signs of life to a host that waits for its start.
+const BEFORE_START: Duration = Duration::from_secs(60);
+/// Between two looks at what a server asks: it may close a connection on which nothing is answered for
+/// longer (`ClientAliveInterval`, sshd_config(5)).
+const LISTENING: Duration = Duration::from_secs(10);
 /// Between two attempts to reach a host again.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
@@ -142,6 +149,8 @@ impl Worker {
     /// Whether it is worth another attempt.
     fn goes_on(&mut self, trouble: Trouble) -> bool {
         let Trouble { kind, what, is_lost } = trouble;
+        // What is wrong with a connection now may be right with another one later.
+        let is_lost = is_lost || kind == FailureKind::Ssh;
         let failure = Failure { kind, time_unix_ns: clock::now().wall_ns, message: what };
         let phase = self.phase;
         self.update(|record| record.trouble = Some(failure.clone()));
@@ -150,9 +159,9 @@ impl Worker {
                 self.fail(HostState::Failed);
                 false
             }
+            Phase::Ready | Phase::Recording | Phase::Collected if is_lost => self.end.is_none(),
             // What is not discarded stays there, and is said to.
             Phase::Collected | Phase::Over => false,
-            Phase::Ready | Phase::Recording if is_lost => self.end.is_none(),
             Phase::Collecting if is_lost => {
                 let is_late = self.stop.is_some_and(|deadline| Instant::now() >= deadline);
                 if is_late {
@@ -246,7 +255,12 @@ impl Worker {
                 Phase::Ready => match (self.go, self.stop, self.end) {
                     (_, Some(_), _) => self.phase = Phase::Collecting,
                     (_, _, Some(_)) => self.leave(session),
-                    (None, ..) => drop(self.hear(None)),
+                    // It may be long until all others are ready, and an orphan ends.
+                    (None, ..) => {
+                        if !self.attend(session, Some(self.beat_interval(BEFORE_START)))? {
+                            self.beat(session)?;
+                        }
+                    }
                     (Some(start_ns), ..) => {
                         let start_monotonic_ns = clock::theirs(&self.offset, start_ns);
                         let go = Request::Go { start_monotonic_ns };
@@ -263,18 +277,28 @@ impl Worker {
                         self.phase = Phase::Collecting;
                     } else if self.end.is_some() {
                         self.leave(session);
-                    } else if !self.hear(self.shared.limits.heartbeat) {
-                        let deadline = Instant::now() + timeout;
-                        let there = self.measure(session, BEAT_TRIPS, true, deadline)?;
-                        self.find(there);
+                    } else {
+                        match self.shared.limits.heartbeat {
+                            Some(heartbeat) => {
+                                if !self.attend(session, Some(self.beat_interval(heartbeat)))? {
+                                    self.beat(session)?;
+                                }
+                            }
+                            // Nobody asks for the connection before the stop, whatever becomes of it.
+                            None => {
+                                if self.attend(session, None).is_err() {
+                                    self.hear(None);
+                                }
+                            }
+                        }
                     }
                 }
                 Phase::Collecting => match self.stop {
-                    None => drop(self.hear(None)),
+                    None => drop(self.attend(session, None)?),
                     Some(deadline) => self.collect(session, deadline)?,
                 },
                 Phase::Collected => match self.end {
-                    None => drop(self.hear(None)),
+                    None => drop(self.attend(session, None)?),
                     Some(true) => {
                         let deadline = Instant::now() + timeout;
                         match session.ask(&Request::Discard, deadline, "the removal of rings")? {
@@ -358,6 +382,41 @@ impl Worker {
                     ));
                 }
             });
+        }
+    }
+
+    /// How long between two signs of life: one that is lost must not end an orphan.
+    fn beat_interval(&self, wanted: Duration) -> Duration {
+        wanted.min(self.shared.limits.orphan_timeout / 3)
+    }
+
+    /// A sign of life; it is waited for no longer than until the next one is due.
+    fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
+        let patience = self.beat_interval(self.shared.limits.timeout).max(LEAST_PATIENCE);
+        let deadline = Instant::now() + patience;
+        let there = self.measure(session, BEAT_TRIPS, true, deadline)?;
+        self.find(there);
+        Ok(())
+    }
+
+    /// Waits for a command, or for as long as that, and answers the server meanwhile: many close a
+    /// connection that does not. Whether a command came.
+    fn attend(
+        &mut self,
+        session: &mut Session<'_>,
+        patience: Option<Duration>,
+    ) -> Result<bool, Trouble> {
+        let since = Instant::now();
+        loop {
+            let left =
+                patience.map_or(LISTENING, |patience| patience.saturating_sub(since.elapsed()));
+            if self.hear(Some(left.min(LISTENING))) {
+                return Ok(true);
+            }
+            session.listen()?;
+            if patience.is_some_and(|patience| since.elapsed() >= patience) {
+                return Ok(false);
+            }
         }
     }
 

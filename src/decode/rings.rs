@@ -290,6 +290,9 @@ impl Rings {
     }
 }
 
+/// Longest name in a description, of a host (hostname(7)) or of a value.
+const MAX_TEXT_BYTES: usize = 256;
+
 /// The description of a ring, or why it cannot be used.
 fn describe(ring: &Ring) -> Result<Description, RingError> {
     let refuse = |what| RingError::Description { path: ring.path().to_owned(), what };
@@ -298,6 +301,13 @@ fn describe(ring: &Ring) -> Result<Description, RingError> {
     let sources = description.schema.sources.len();
     if sources > MAX_SOURCES {
         return Err(refuse(format!("it has {sources} sources, and {MAX_SOURCES} at most can be")));
+    }
+    // They are in every sample of the output: a ring may come from anywhere.
+    let longest = description.schema.longest_name().max(description.hostname.len());
+    if longest > MAX_TEXT_BYTES {
+        return Err(refuse(format!(
+            "it has a name of {longest} bytes, and {MAX_TEXT_BYTES} at most can be"
+        )));
     }
     match description.schema.ambiguous_name() {
         Some(name) => Err(refuse(format!("its schema has the name {name:?} twice in one place"))),

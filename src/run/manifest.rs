@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// Its name in a run's directories.
 pub const MANIFEST: &str = "run.json";
 /// Largest manifest that is read; a command line can have megabytes.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 512 << 20;
 
 /// Form of `{datetime}` in file names, local time.
 pub const DATETIME: &str = "%Y%m%d_%H%M%S";
@@ -103,7 +103,10 @@ impl Manifest {
     /// # Errors
     /// The last one, if it could be written to none.
     pub fn save(&self) -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(self)?;
+        // For people, unless it is of thousands of hosts.
+        let is_long = self.cluster.as_ref().is_some_and(|cluster| cluster.host_count() > 256);
+        let text =
+            if is_long { serde_json::to_vec(self)? } else { serde_json::to_vec_pretty(self)? };
         let dirs: Vec<&PathBuf> = self.ring_dir.iter().chain(&self.mirror_dir).collect();
         let mut result = Ok(());
         let mut saved = dirs.is_empty();

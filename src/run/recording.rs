@@ -1,7 +1,7 @@
 //! What a recorder leaves when it has stopped: samples in its rings, to be looked at, written as
 //! the final files, or thrown away.
 
-use super::cluster::{self, Cluster};
+use super::cluster::{self, Cluster, HOSTS_DIR};
 use super::dirs::RunDir;
 use super::finish::{FinalFiles, FinishError, Order};
 use super::last_rings::LastRings;
@@ -111,6 +111,11 @@ pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
     )
 }
 
+/// Whether a directory has rings of other hosts.
+fn has_hosts(dir: &Path) -> bool {
+    std::fs::read_dir(dir.join(HOSTS_DIR)).is_ok_and(|mut hosts| hosts.next().is_some())
+}
+
 /// Whether a directory has a ring file.
 fn has_ring(dir: &Path) -> bool {
     let is_ring =
@@ -196,8 +201,12 @@ impl Recording {
                 return settled.dirs_with_rings();
             }
             // The other directories have nothing whole, and would only mislead `recover`.
-            dirs.retain(|dir| dir.path() == saved || dir.remove_soon(MANIFEST).is_err());
-            manifest.mirror_dir = None;
+            // But one may have what was fetched of other hosts.
+            let is_kept = |dir: &RunDir| {
+                dir.path() == saved || has_hosts(dir.path()) || dir.remove_soon(MANIFEST).is_err()
+            };
+            dirs.retain(is_kept);
+            manifest.mirror_dir.take_if(|dir| !has_hosts(dir));
             let _ = manifest.save();
             vec![saved]
         })

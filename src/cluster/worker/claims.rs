@@ -47,7 +47,15 @@ impl Worker {
             if state != Some(HostState::SettingUp) {
                 let its = self.attach(session, place, deadline)?;
                 self.attach(session, self.plan.place.clone(), deadline)?;
-                return Ok((its != RecorderState::None).then_some(first.name));
+                if its != RecorderState::None {
+                    return Ok(Some(first.name));
+                }
+                // Others that say the same may be this one.
+                let mut machines = lock(&self.shared.machines);
+                if machines.get(&machine).is_some_and(|now| now.name == first.name) {
+                    machines.insert(machine, own);
+                }
+                return Ok(None);
             }
             if self.end.is_some() || Instant::now() >= patience {
                 return Ok(None);

@@ -161,7 +161,11 @@ fn begin(
     for (index, record) in cluster.hosts.iter_mut().enumerate() {
         let is_wanted = match &agents {
             Some(_) => record.state == HostState::SettingUp,
-            None => record.state == HostState::SettingUp || record.state.owes(),
+            // What is here already is there to be removed.
+            None => {
+                let is_left = record.state == HostState::Collected && !record.is_discarded;
+                record.state == HostState::SettingUp || record.state.owes() || is_left
+            }
         };
         if !is_wanted {
             continue;
@@ -193,11 +197,8 @@ fn begin(
     }
     let limits = Limits {
         timeout: cluster.options.ssh_timeout,
-        // A host that hears nothing for so long ends: one sign of life that is lost must not matter.
-        heartbeat: cluster
-            .options
-            .heartbeat
-            .map(|heartbeat| heartbeat.min(orphan_timeout(&cluster.options) / 3)),
+        heartbeat: cluster.options.heartbeat,
+        orphan_timeout: orphan_timeout(&cluster.options),
         host_bytes: host_bytes(dir, remote),
     };
     let ways = Arc::new(Ways::new(&cluster.options));
@@ -392,16 +393,19 @@ pub(super) fn fetch(
             host.errors.retain(|error| error.kind != FailureKind::Ssh);
         }
     }
-    let was_set_up: Vec<bool> =
-        manifest.hosts.iter().map(|host| host.state != HostState::SettingUp).collect();
+    let before = manifest.hosts.clone();
     let (launch, remote) = begin(manifest, dir, None, None);
     let mut cluster = Cluster { launch, start_ns: 0, stop_deadline: None, remote };
     cluster.stop(manifest.options.stop_timeout);
     cluster.collect(manifest, progress);
-    for (host, was_set_up) in manifest.hosts.iter_mut().zip(was_set_up) {
-        // One that was never known to be ready has nothing, as far as is known.
-        if !was_set_up && host.state != HostState::Collected {
-            host.state = HostState::Failed;
+    for (host, before) in manifest.hosts.iter_mut().zip(before) {
+        match (&before.state, &host.state) {
+            (_, HostState::Collected) => {}
+            // One that was never known to be ready has nothing, as far as is known.
+            (HostState::SettingUp, _) => host.state = HostState::Failed,
+            // All of it is here, whether or not it can be reached now.
+            (HostState::Collected, _) => *host = before,
+            _ => {}
         }
     }
     cluster
