@@ -159,18 +159,23 @@ fn a_link_that_is_cut_for_a_while_costs_no_sample() {
         assert_nothing_here(&file);
         assert_clean(&host);
     }
-    for name in ["cut", "cut-at-the-end"] {
+    let by_program = ["--heartbeat", "300ms", "--ssh-program", "ssh"];
+    for (name, options) in [
+        ("cut", &by_program[..2]),
+        ("cut-at-the-end", &by_program[..2]),
+        ("cut-by-program", &by_program),
+    ] {
         let proxy = Proxy::new();
         let host = site.host_behind(name, &proxy);
         let flow_again = || {
             proxy.cut();
-            if name == "cut" {
+            if name != "cut-at-the-end" {
                 thread::sleep(Duration::from_secs(rounds(2, 60)));
                 proxy.flow();
             }
         };
         let (_world, file) = thread::scope(|scope| {
-            spoiled(&site, &["--heartbeat", "300ms"], [&good, &host], || {
+            spoiled(&site, options, [&good, &host], || {
                 flow_again();
                 if name == "cut-at-the-end" {
                     // While it is fetched from.
@@ -332,5 +337,36 @@ fn a_clock_that_is_49_seconds_off_is_said_to_be_and_changes_no_tick() {
     let apart = first("ahead") - first("good");
     assert!((apart - 49_000.0).abs() < 5_000.0, "{apart} ms");
     assert_clean(&good);
+    assert_clean(&host);
+}
+
+#[test]
+fn hosts_that_are_ready_wait_for_their_start_however_long_others_take() {
+    let Some(site) = Site::new("hosts that wait") else { return };
+    let good = site.host("good").start();
+    let dead = Proxy::new();
+    let _silent = site.host_behind("silent", &dead);
+    dead.stall();
+    // An orphan would end long before the other one is given up.
+    let options = ["--ssh-timeout", "8", "--orphan-timeout", "3", "--heartbeat", "off"];
+    assert_run(&site, &["good"], &[("silent", "ssh", "handshake")], &options);
+    assert_clean(&good);
+}
+
+#[test]
+fn a_server_that_asks_whether_we_are_there_is_answered() {
+    let Some(site) = Site::new("servers that ask") else { return };
+    let config = "ClientAliveInterval 4\nClientAliveCountMax 3";
+    let host = site.host("asking").server_config(config).start();
+    let world = World::new();
+    let live = begin(&world, &site, "asking", &["--heartbeat", "off", "--interval", "250ms"]);
+    // Twice as long as it waits for an answer.
+    thread::sleep(Duration::from_secs(32));
+    world.write("end", "");
+    live.end().has_status(0);
+    let file = world.files().timeseries;
+    assert_no_tick_is_missing(&file, "asking");
+    assert_eq!(errors(&file, "asking"), []);
+    assert_eq!(host.log().matches("Accepted publickey").count(), 1, "{}", host.log());
     assert_clean(&host);
 }
