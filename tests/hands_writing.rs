@@ -20,11 +20,11 @@ use common::hands::{
     Dice, assert_true_and_accounted, meddle, meddlings, slots, wait_for_next_segment, watched,
     writable,
 };
-use common::{World, entries, seed, wait_until};
+use common::{Live, World, entries, seed, wait_until};
 use rustix::process::Signal;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is done to the ring, told as its path and its run's directory.
@@ -303,14 +303,20 @@ fn slots_that_are_overwritten_are_taken_from_the_mirror() {
     drop(mirror);
 }
 
-#[test]
-fn without_a_mirror_what_is_lost_is_counted_and_said() {
-    let world = World::in_memory();
+/// A recorder that has 50 samples in its ring alone, and the ring's directory.
+fn without_mirror(world: &World) -> (Live, PathBuf) {
     let options =
         ["--interval", "10ms", "--max-samples", "300", "--no-mirror", "--sync-interval", "50ms"];
     let live = world.record(&options).start();
     let dir = world.run_dir(&world.rings());
     world.wait_for_samples(&dir.join("00000.ring"), 50);
+    (live, dir)
+}
+
+#[test]
+fn without_a_mirror_what_is_lost_is_counted_and_said() {
+    let world = World::in_memory();
+    let (live, dir) = without_mirror(&world);
     writable(&dir.join("00000.ring")).set_len(0).unwrap();
     wait_for_next_segment(&world, &[&dir]);
     live.signal(Signal::INT);
@@ -326,11 +332,7 @@ fn without_a_mirror_what_is_lost_is_counted_and_said() {
 #[test]
 fn a_ring_without_its_head_is_saved_with_it_when_the_files_cannot_be_written() {
     let world = World::in_memory();
-    let options =
-        ["--interval", "10ms", "--max-samples", "300", "--no-mirror", "--sync-interval", "50ms"];
-    let live = world.record(&options).start();
-    let dir = world.run_dir(&world.rings());
-    world.wait_for_samples(&dir.join("00000.ring"), 50);
+    let (live, dir) = without_mirror(&world);
     writable(&dir.join("00000.ring")).write_all_at(&[0xa5; 4096], 0).unwrap();
     wait_for_next_segment(&world, &[&dir]);
     // There is a file where the results are to go.

@@ -1,6 +1,7 @@
 //! One host from the launcher's side: a thread that takes it through its phases, whatever happens to the
 //! connection on the way. What all hosts are told, and what they have come to, is `launch`'s.
 
+mod beats;
 mod claims;
 
 use super::clock::{self, Offset};
@@ -18,15 +19,8 @@ use uuid::Uuid;
 /// Round trips that measure a clock at the start and at the stop: the more, the likelier is one that
 /// nothing held up.
 const CLOCK_TRIPS: usize = 12;
-/// And between, where each costs the host: it also asks the recorder.
-const BEAT_TRIPS: usize = 1;
-/// A host may always take so long to answer.
-const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two signs of life to a host that waits for its start.
 const BEFORE_START: Duration = Duration::from_secs(60);
-/// Between two looks at what a server asks: it may close a connection on which nothing is answered for
-/// longer (`ClientAliveInterval`, sshd_config(5)).
-const LISTENING: Duration = Duration::from_secs(10);
 /// Between two attempts to reach a host again.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
@@ -382,41 +376,6 @@ impl Worker {
                     ));
                 }
             });
-        }
-    }
-
-    /// How long between two signs of life: one that is lost must not end an orphan.
-    fn beat_interval(&self, wanted: Duration) -> Duration {
-        wanted.min(self.shared.limits.orphan_timeout / 3)
-    }
-
-    /// A sign of life; it is waited for no longer than until the next one is due.
-    fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
-        let patience = self.beat_interval(self.shared.limits.timeout).max(LEAST_PATIENCE);
-        let deadline = Instant::now() + patience;
-        let there = self.measure(session, BEAT_TRIPS, true, deadline)?;
-        self.find(there);
-        Ok(())
-    }
-
-    /// Waits for a command, or for as long as that, and answers the server meanwhile: many close a
-    /// connection that does not. Whether a command came.
-    fn attend(
-        &mut self,
-        session: &mut Session<'_>,
-        patience: Option<Duration>,
-    ) -> Result<bool, Trouble> {
-        let since = Instant::now();
-        loop {
-            let left =
-                patience.map_or(LISTENING, |patience| patience.saturating_sub(since.elapsed()));
-            if self.hear(Some(left.min(LISTENING))) {
-                return Ok(true);
-            }
-            session.listen()?;
-            if patience.is_some_and(|patience| since.elapsed() >= patience) {
-                return Ok(false);
-            }
         }
     }
 

@@ -1,0 +1,50 @@
+//! Signs of life while a host waits or records, and answers to its server in between.
+
+use super::{Trouble, Worker};
+use crate::cluster::session::Session;
+use std::time::{Duration, Instant};
+
+/// Round trips of a sign of life: each costs the host, since it also asks the recorder.
+const BEAT_TRIPS: usize = 1;
+/// A host may always take so long to answer.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at what a server asks: it may close a connection on which nothing is answered for
+/// longer (`ClientAliveInterval`, sshd_config(5)).
+const LISTENING: Duration = Duration::from_secs(10);
+
+impl Worker {
+    /// How long between two signs of life: one that is lost must not end an orphan.
+    pub(super) fn beat_interval(&self, wanted: Duration) -> Duration {
+        wanted.min(self.shared.limits.orphan_timeout / 3)
+    }
+
+    /// A sign of life; it is waited for no longer than until the next one is due.
+    pub(super) fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
+        let patience = self.beat_interval(self.shared.limits.timeout).max(LEAST_PATIENCE);
+        let deadline = Instant::now() + patience;
+        let there = self.measure(session, BEAT_TRIPS, true, deadline)?;
+        self.find(there);
+        Ok(())
+    }
+
+    /// Waits for a command, or for as long as that, and answers the server meanwhile: many close a
+    /// connection that does not. Whether a command came.
+    pub(super) fn attend(
+        &mut self,
+        session: &mut Session<'_>,
+        patience: Option<Duration>,
+    ) -> Result<bool, Trouble> {
+        let since = Instant::now();
+        loop {
+            let left =
+                patience.map_or(LISTENING, |patience| patience.saturating_sub(since.elapsed()));
+            if self.hear(Some(left.min(LISTENING))) {
+                return Ok(true);
+            }
+            session.listen()?;
+            if patience.is_some_and(|patience| since.elapsed() >= patience) {
+                return Ok(false);
+            }
+        }
+    }
+}
