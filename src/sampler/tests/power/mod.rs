@@ -7,6 +7,7 @@
 
 mod loss;
 mod medium;
+mod promise;
 
 use super::*;
 use crate::ring::{self, Header, RingError, Segment, SlotState, judge};
@@ -15,6 +16,7 @@ use crate::sampler::mirror::{Message, MirrorFeed};
 use crate::units::{Seq, Slot};
 use crossbeam::channel::{Receiver, unbounded};
 use medium::{Content, Event, Medium, Replay, SECTOR};
+use promise::{Promise, Walk};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -287,151 +289,6 @@ fn names_of(ring: &Ring, truth: &Truth) -> usize {
         })
     });
     names.count()
-}
-
-/// What no power cut may cost.
-#[derive(Default)]
-struct Promise {
-    /// Those of the newest `max_samples` that are durable, in files that recover can open.
-    records: BTreeSet<u64>,
-    /// The first of the newest `max_samples`. It does not go back: what newer durable records have
-    /// let go of may be overwritten at once, and is not promised again when others take those.
-    from: u64,
-    /// By file that is surely there, how many of its names are durable.
-    names: BTreeMap<String, usize>,
-    /// Where records are that are durable, also in files whose head others have spoiled: it is made
-    /// again. By number, the file and the bytes.
-    places: BTreeMap<u64, (String, Range<usize>)>,
-}
-
-impl Promise {
-    /// Of files of which nothing was promised before.
-    fn of(files: &BTreeMap<String, Content>, truth: &Truth, max_samples: u64) -> Promise {
-        let mut promise = Promise::default();
-        for (name, content) in files.iter().filter(|(_, content)| content.is_there()) {
-            let is_its = |it: &&Arc<Segment>| file_name(it.header().segment) == *name;
-            let segment = truth.segments.iter().find(is_its).unwrap();
-            let head: Vec<u64> =
-                segment.head().iter().map(|word| word.load(Ordering::Relaxed)).collect();
-            let mut bytes = content.durable.clone();
-            bytes[..size_of_val(&head[..])].copy_from_slice(bytemuck::cast_slice(&head));
-            let ring = bytes_of(name, bytes).unwrap();
-            let mut records = records_of(&ring, truth);
-            let Header { layout, first_seq, .. } = ring.header();
-            for seq in &records {
-                let begin = layout.slot_offset(layout.slot_of(*first_seq, Seq(*seq)).unwrap()).0;
-                let words = ring::SLOT_HEAD_WORDS + truth.records[seq].1.len();
-                let bytes = begin as usize..begin as usize + words * size_of::<u64>();
-                promise.places.insert(*seq, (name.clone(), bytes));
-            }
-            if content.is_begun() {
-                promise.records.append(&mut records);
-                promise.names.insert(name.clone(), names_of(&ring, truth));
-            }
-        }
-        let end = promise.places.keys().last().map_or(0, |newest| newest + 1);
-        promise.keep_from(end.saturating_sub(max_samples));
-        promise
-    }
-
-    fn keep_from(&mut self, from: u64) {
-        self.from = self.from.max(from);
-        self.records = self.records.split_off(&self.from);
-        self.places = self.places.split_off(&self.from);
-    }
-
-    /// After `event`. What was ever durable and is to be kept is still so: a sync, and nothing else,
-    /// moves the window on; and what others take from a file is all that is gone with it.
-    ///
-    /// # Errors
-    /// What is lost.
-    fn step(&mut self, event: &Event, replay: &Replay, truth: &Truth) -> Result<(), String> {
-        if event.changes_what_is_durable() {
-            let max_samples = truth.segments[0].header().max_samples;
-            let mut now = Promise::of(&replay.files, truth, max_samples);
-            now.keep_from(self.from);
-            let is_taken = |name: &String| event.spoils() == Some(name);
-            let mut earlier = self.places.iter().filter(|(seq, (name, _))| {
-                **seq >= now.from && !is_taken(name) && !now.places.contains_key(seq)
-            });
-            if let Some((seq, (name, _))) = earlier.next() {
-                return Err(format!("record {seq} of {name} was durable"));
-            }
-            *self = now;
-        }
-        if let Event::Settled(end) = event {
-            let max_samples = truth.segments[0].header().max_samples;
-            let mut wanted = end.saturating_sub(max_samples)..*end;
-            if let Some(seq) = wanted.find(|seq| !self.records.contains(seq)) {
-                return Err(format!("record {seq} is not durable at the end"));
-            }
-        }
-        let mut places = self.places.iter();
-        match places.find(|(_, (name, bytes))| replay.files[name].is_at_risk(bytes)) {
-            Some((seq, (name, _))) => Err(format!("record {seq} of {name} is being overwritten")),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A scenario, step by step.
-struct Walk {
-    name: String,
-    faults: Faults,
-    log: Vec<Event>,
-    truth: Truth,
-    replay: Replay,
-    promise: Promise,
-    at: usize,
-}
-
-impl Walk {
-    /// Scenario `number` of `seed`, before its first step, and the numbers to go on with.
-    fn begin(seed: u64, number: u64) -> (Walk, Rng) {
-        let mut rng = Rng(seed.wrapping_add(number));
-        let faults = [Faults::None, Faults::Syncs, Faults::None, Faults::Syncs, Faults::Writes];
-        let faults = faults[number as usize % faults.len()];
-        let (log, truth) = scenario(&mut rng, faults);
-        let (replay, promise) = (Replay::default(), Promise::default());
-        let name = format!("seed {seed} scenario {number}");
-        (Walk { name, faults, log, truth, replay, promise, at: 0 }, rng)
-    }
-
-    /// Goes on to step `end`; none on the way may leave anything unsynced where a promised record is.
-    fn to(&mut self, end: usize) {
-        while self.at < end {
-            let event = &self.log[self.at];
-            self.replay.step(event);
-            self.at += 1;
-            if let Err(lost) = self.promise.step(event, &self.replay, &self.truth) {
-                let steps = self.log[..self.at].iter().enumerate();
-                steps.for_each(|(number, step)| println!("{number:4} {step}"));
-                panic!("{}: a cut after the last step: {lost}", self.name);
-            }
-        }
-    }
-
-    /// How often somebody has spoiled a file, and how often it was made whole again only after a sync
-    /// that failed.
-    fn spoiled(&self) -> (u64, u64) {
-        let (mut spoiled, mut in_vain) = (0, 0);
-        let mut broken: BTreeMap<&String, bool> = BTreeMap::new();
-        for event in &self.log[..self.at] {
-            match event {
-                Event::FailedSync(name) => {
-                    broken.entry(name).and_modify(|failed| *failed = true);
-                }
-                Event::SyncAll(name) => in_vain += u64::from(broken.remove(name) == Some(true)),
-                event => {
-                    if let Some(name) = event.spoils() {
-                        spoiled += 1;
-                        broken.insert(name, false);
-                    }
-                }
-            }
-        }
-        (spoiled, in_vain)
-    }
 }
 
 /// Opens what a cut has left, as `recover` does, and holds it against what was written.
