@@ -270,10 +270,11 @@ impl<D: Disk> Copier<D> {
                     if self.is_to_be_kept(old) {
                         result = result.and(self.flush(index));
                         self.sync_copies()?;
-                        // What should have taken its place may have been refused. Then this goes where
-                        // nothing is lost for it, or nowhere.
-                        let copy = &self.copies[index];
-                        if copy.has_refused && self.is_to_be_kept(copy.found_in(slot)) {
+                        // What should have taken its place may have been refused, or dropped by a
+                        // sync that failed. Then this goes where nothing is lost for it, or nowhere.
+                        let found = self.copies[index].found_in(slot);
+                        let synced = found.filter(|seq| *seq < self.synced_end());
+                        if self.is_to_be_kept(synced) {
                             self.copies[index].written.next = Seq(next.0 + 1);
                             continue;
                         }

@@ -57,8 +57,6 @@ pub struct Copy<F> {
     pub touched: Seq,
     /// Behind the newest record that was gathered since the last flush.
     pub gathered_end: Seq,
-    /// Whether none was written since one was refused.
-    pub has_refused: bool,
     pub dirty: bool,
     /// While it is not made whole again nothing in it counts as synced, and nothing new is written
     /// to it.
@@ -98,7 +96,6 @@ impl<F: DiskFile> Copy<F> {
             synced: progress,
             touched: progress.end,
             gathered_end: Seq(0),
-            has_refused: false,
             dirty: false,
             spoiled: None,
         })
@@ -166,11 +163,9 @@ impl<F: DiskFile> Copy<F> {
 
     /// What was gathered is written, or some of it was refused: then nothing of it counts.
     pub fn flushed(&mut self, is_written: bool) {
-        if is_written && self.gathered_end > self.written.end {
-            self.written.end = self.gathered_end;
-            self.has_refused = false;
+        if is_written {
+            self.written.end = self.written.end.max(self.gathered_end);
         }
-        self.has_refused |= !is_written;
         self.gathered_end = Seq(0);
     }
 

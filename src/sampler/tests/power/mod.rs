@@ -451,3 +451,31 @@ fn what_somebody_has_stored_to_a_ring_holds_up_nothing_behind_it() {
     let has_name = |entry| ring.entry(entry).unwrap().is_some();
     assert_eq!([1, 2, 3, 4].map(has_name), [true, false, true, true]);
 }
+
+#[test]
+fn what_was_refused_and_then_dropped_by_a_failed_sync_takes_no_promised_place() {
+    let host = Host::new();
+    let mut settings = host.settings(7);
+    settings.plan.spare_slots = 3;
+    let (log, truth) = cut_off(settings, |wake, _, hand| {
+        hand.hear();
+        // Records 20 to 22 are refused, each with its neighbours and alone; those behind them would
+        // lie where the newest synced ones are, up to 30, which is written.
+        let is_refused = (21..24).contains(&wake);
+        hand.medium.refuse_writes(if is_refused { 2 } else { 0 });
+        hand.copier.copy();
+        if wake == 31 {
+            hand.medium.fail_next_sync();
+        }
+        if !(21..31).contains(&wake) {
+            hand.copier.sync();
+        }
+        wake < 50
+    });
+    let (mut replay, mut promise) = (Replay::default(), Promise::default());
+    for event in &log {
+        replay.step(event);
+        assert_eq!(promise.step(event, &replay, &truth), Ok(()), "after {event}");
+    }
+    assert_eq!(promise.records, (43..50).collect());
+}
