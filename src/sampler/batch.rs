@@ -33,17 +33,24 @@ impl Batch {
     }
 
     /// Adds a record of at most a slot's length, or begins anew with it where it is not the next one.
+    /// Each that is in the file is told to `written`.
     ///
     /// # Errors
     /// The kernel's, of what was gathered before as well.
-    pub fn write_at(&mut self, file: &impl DiskFile, record: &[u8], at: Bytes) -> io::Result<()> {
+    pub fn write_at(
+        &mut self,
+        file: &impl DiskFile,
+        record: &[u8],
+        at: Bytes,
+        written: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<()> {
         let slots = (self.bytes.len() as u64).div_ceil(self.stride);
         let next = Bytes(self.offset.0 + slots * self.stride);
         let length = (next.0 - self.offset.0) as usize;
         let fits = at == next && length + record.len() <= MAX_BYTES;
-        let flushed = if fits { Ok(()) } else { self.flush(file) };
+        let flushed = if fits { Ok(()) } else { self.flush(file, written) };
         if record.len() > MAX_BYTES {
-            return flushed.and(file.write_at(record, at));
+            return flushed.and(file.write_at(record, at).map(|()| written(record)));
         }
         if self.bytes.is_empty() {
             self.offset = at;
@@ -55,24 +62,27 @@ impl Batch {
     }
 
     /// Writes what was gathered. If that is refused each record is written alone, so that one which
-    /// cannot be written costs no other.
+    /// cannot be written costs no other. Each that is in the file then is told to `written`.
     ///
     /// # Errors
     /// The first of the kernel's.
-    pub fn flush(&mut self, file: &impl DiskFile) -> io::Result<()> {
+    pub fn flush(
+        &mut self,
+        file: &impl DiskFile,
+        written: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<()> {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        let mut written = file.write_at(&self.bytes, self.offset);
-        if written.is_err() {
-            written = Ok(());
-            for (record, nth) in self.bytes.chunks(self.stride as usize).zip(0..) {
-                let at = Bytes(self.offset.0 + nth * self.stride);
-                written = written.and(file.write_at(record, at));
-            }
+        let in_one = file.write_at(&self.bytes, self.offset);
+        let mut result = Ok(());
+        for (record, nth) in self.bytes.chunks(self.stride as usize).zip(0..) {
+            let alone = || file.write_at(record, Bytes(self.offset.0 + nth * self.stride));
+            let is_there = in_one.as_ref().map_or_else(|_| alone(), |()| Ok(()));
+            result = result.and(is_there.map(|()| written(record)));
         }
         self.bytes.clear();
-        written
+        result
     }
 }
 
@@ -137,10 +147,10 @@ mod tests {
         for (record, at) in
             [(&b"ab"[..], 100), (b"cdef", 104), (b"g", 108), (b"h", 116), (b"i", 100)]
         {
-            batch.write_at(&log, record, Bytes(at)).unwrap();
+            batch.write_at(&log, record, Bytes(at), &mut |_| ()).unwrap();
         }
-        batch.flush(&log).unwrap();
-        batch.flush(&log).unwrap();
+        batch.flush(&log, &mut |_| ()).unwrap();
+        batch.flush(&log, &mut |_| ()).unwrap();
         let expected = [(100, &b"ab\0\0cdefg"[..]), (116, b"h"), (100, b"i")];
         assert_eq!(log.take(), expected.map(|(at, bytes)| (at, bytes.to_vec())));
     }
@@ -149,9 +159,11 @@ mod tests {
     fn a_record_that_is_refused_costs_no_other() {
         let (log, mut batch) = (Log::new(109), of_stride(4));
         for (record, at) in [(&b"ab"[..], 100), (b"cdef", 104), (b"gh", 108)] {
-            batch.write_at(&log, record, Bytes(at)).unwrap();
+            batch.write_at(&log, record, Bytes(at), &mut |_| ()).unwrap();
         }
-        let error = batch.flush(&log).unwrap_err();
+        let mut written = Vec::new();
+        let error = batch.flush(&log, &mut |record| written.push(record[0])).unwrap_err();
+        assert_eq!(written, b"ac");
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         let expected = [(100, &b"ab\0\0"[..]), (104, b"cdef")];
         assert_eq!(log.take(), expected.map(|(at, bytes)| (at, bytes.to_vec())));
@@ -161,10 +173,13 @@ mod tests {
     fn no_more_than_so_much_is_gathered() {
         let (log, mut batch) = (Log::new(u64::MAX), of_stride(50_000));
         for slot in 0..4 {
-            batch.write_at(&log, &[7; 40_000], Bytes(slot * 50_000)).unwrap();
+            batch.write_at(&log, &[7; 40_000], Bytes(slot * 50_000), &mut |_| ()).unwrap();
         }
-        batch.write_at(&log, &[7; 300_000], Bytes(200_000)).unwrap();
-        batch.flush(&log).unwrap();
+        let (large, mut written) = ([7; 300_000], Vec::new());
+        let mut tell = |record: &[u8]| written.push(record.len());
+        batch.write_at(&log, &large, Bytes(200_000), &mut tell).unwrap();
+        assert_eq!(written, [50_000, 40_000, 300_000]);
+        batch.flush(&log, &mut |_| ()).unwrap();
         let lengths: Vec<_> = log.take().iter().map(|(at, bytes)| (*at, bytes.len())).collect();
         assert_eq!(lengths, [(0, 90_000), (100_000, 90_000), (200_000, 300_000)]);
         assert_eq!(batch.bytes.capacity(), MAX_BYTES, "it has asked for more");

@@ -21,6 +21,8 @@ pub struct Copier<D: Disk> {
     copies: Vec<Copy<D::File>>,
     /// Of the copy that is being written to; empty between two.
     batch: Batch,
+    /// What a slot of the ring has; with room for one of each segment when that is begun.
+    words: Vec<u64>,
     /// A file that was made ahead, and of which segment it is to be.
     prepared: Option<(u64, D::File)>,
     /// Segments whose file could not be made yet; each copy tries again.
@@ -43,6 +45,7 @@ impl<D: Disk> Copier<D> {
             max_samples,
             copies,
             batch: Batch::new(),
+            words: Vec::new(),
             prepared: None,
             waiting,
             error: None,
@@ -145,6 +148,9 @@ impl<D: Disk> Copier<D> {
 
     fn begin(&mut self, segment: Arc<Segment>) -> io::Result<Copy<D::File>> {
         let header = segment.header();
+        // Touched now: the recorder's memory does not grow once it is under way.
+        self.words.clear();
+        self.words.resize(header.layout.slot.0 as usize, 0);
         let name = file_name(header.segment);
         let file = match self.prepared.take() {
             Some((number, file)) if number == header.segment => file,
@@ -229,16 +235,16 @@ impl<D: Disk> Copier<D> {
     }
 
     fn copy_one(&mut self, index: usize) {
-        let copied = self.copy_records(index);
+        let mut words = std::mem::take(&mut self.words);
+        let copied = self.copy_records(index, &mut words);
+        self.words = words;
         let flushed = self.flush(index);
         self.note(copied.and(flushed));
     }
 
     /// Writes what was gathered.
     fn flush(&mut self, index: usize) -> io::Result<()> {
-        let flushed = self.batch.flush(&self.copies[index].file);
-        self.copies[index].flushed(flushed.is_ok());
-        flushed
+        self.copies[index].flush(&mut self.batch)
     }
 
     /// Writes the records and names that are new. One that cannot be written does not keep those
@@ -246,22 +252,21 @@ impl<D: Disk> Copier<D> {
     ///
     /// # Errors
     /// The first that there was.
-    fn copy_records(&mut self, index: usize) -> io::Result<()> {
+    fn copy_records(&mut self, index: usize, words: &mut Vec<u64>) -> io::Result<()> {
         if self.copies[index].spoiled.is_some() {
             return Ok(());
         }
         let header = self.copies[index].segment.header().clone();
         let (layout, first, seed) = (header.layout, header.first_seq, header.seed());
-        let mut words = Vec::new();
         let mut result = Ok(());
         self.batch.begin(layout.slot.bytes());
         loop {
             let next = self.copies[index].skip_written();
             let Some(slot) = layout.slot_of(first, next) else { return result };
-            let stable = self.copies[index].segment.copy_slot(slot, &mut words);
+            let stable = self.copies[index].segment.copy_slot(slot, words);
             // Names first: they were stored before the record that speaks of them.
             result = result.and(self.copies[index].copy_names());
-            match ring::judge(&words, slot.0, layout.slots, first, seed) {
+            match ring::judge(words, slot.0, layout.slots, first, seed) {
                 _ if !stable => {}
                 SlotState::Valid(seq, used) if seq >= next => {
                     // A record that is to be kept is overwritten only when as many newer ones are
@@ -281,15 +286,7 @@ impl<D: Disk> Copier<D> {
                     }
                     let bytes = bytemuck::cast_slice(&words[..used + ring::SLOT_HEAD_WORDS]);
                     let copy = &mut self.copies[index];
-                    copy.dirty = true;
-                    let at = layout.slot_offset(slot);
-                    let gathered = self.batch.write_at(&copy.file, bytes, at);
-                    if gathered.is_err() {
-                        copy.flushed(false);
-                    }
-                    result = result.and(gathered);
-                    copy.gathered_end = copy.gathered_end.max(Seq(seq.0 + 1));
-                    copy.touched = copy.touched.max(copy.gathered_end);
+                    result = result.and(copy.gather(&mut self.batch, bytes, slot));
                     if seq != next {
                         copy.written.ahead = Some(seq);
                     }
@@ -303,7 +300,9 @@ impl<D: Disk> Copier<D> {
                     self.copies[index].written.next = Seq(next.0 + 1);
                 }
                 // Somebody else has stored to the slot. What is behind it is not lost for that.
-                SlotState::Torn | SlotState::Empty if self.copies[index].has_newer_than(next) => {
+                SlotState::Torn | SlotState::Empty
+                    if self.copies[index].has_newer_than(next, words) =>
+                {
                     self.copies[index].written.next = Seq(next.0 + 1);
                 }
                 _ => return result,

@@ -1,6 +1,7 @@
 //! The copy of one segment: its file, how far that is, and how it is made whole again when others have
 //! spoiled it. When what is written, and in which order, is for the [copier](super::copier).
 
+use super::batch::Batch;
 use super::disk::{Disk, DiskFile};
 use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
 use crate::sync::{AtomicU64, Ordering};
@@ -55,8 +56,6 @@ pub struct Copy<F> {
     /// Behind the newest record that may be in the file: what was gathered, what was refused, and what
     /// a sync that failed was to make durable may be.
     pub touched: Seq,
-    /// Behind the newest record that was gathered since the last flush.
-    pub gathered_end: Seq,
     pub dirty: bool,
     /// While it is not made whole again nothing in it counts as synced, and nothing new is written
     /// to it.
@@ -95,7 +94,6 @@ impl<F: DiskFile> Copy<F> {
             written: progress,
             synced: progress,
             touched: progress.end,
-            gathered_end: Seq(0),
             dirty: false,
             spoiled: None,
         })
@@ -161,12 +159,24 @@ impl<F: DiskFile> Copy<F> {
         Ok(())
     }
 
-    /// What was gathered is written, or some of it was refused: then nothing of it counts.
-    pub fn flushed(&mut self, is_written: bool) {
-        if is_written {
-            self.written.end = self.written.end.max(self.gathered_end);
-        }
-        self.gathered_end = Seq(0);
+    /// Writes to the file what was gathered for it.
+    ///
+    /// # Errors
+    /// The first of the kernel's.
+    pub fn flush(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let end = &mut self.written.end;
+        batch.flush(&self.file, &mut |record| *end = (*end).max(end_of(record)))
+    }
+
+    /// Gathers a record, which may write what was gathered before it.
+    ///
+    /// # Errors
+    /// The first of the kernel's.
+    pub fn gather(&mut self, batch: &mut Batch, record: &[u8], slot: Slot) -> io::Result<()> {
+        self.dirty = true;
+        self.touched = self.touched.max(end_of(record));
+        let (at, end) = (self.segment.header().layout.slot_offset(slot), &mut self.written.end);
+        batch.write_at(&self.file, record, at, &mut |record| *end = (*end).max(end_of(record)))
     }
 
     /// The record that is in a slot of the file, by its first word.
@@ -177,18 +187,19 @@ impl<F: DiskFile> Copy<F> {
         u64::from_ne_bytes(commit).checked_sub(1)
     }
 
-    /// Whether the ring has a record behind `seq`. Looks at fewer and fewer slots the farther they are.
-    pub fn has_newer_than(&self, seq: Seq) -> bool {
+    /// Whether the ring has a record behind `seq`. Looks at fewer and fewer slots the farther they are,
+    /// each copied to `words`.
+    pub fn has_newer_than(&self, seq: Seq, words: &mut Vec<u64>) -> bool {
         let Header { layout, first_seq, .. } = *self.segment.header();
-        let (seed, mut words) = (self.segment.header().seed(), Vec::new());
+        let seed = self.segment.header().seed();
         let steps = (0..u64::BITS).map(|bit| 1 << bit).take_while(|step| *step < layout.slots);
         let mut places = steps.filter_map(|step| {
             let later = Seq(seq.0.checked_add(step)?);
             Some((later, layout.slot_of(first_seq, later)?))
         });
         places.any(|(later, slot)| {
-            let stable = self.segment.copy_slot(slot, &mut words);
-            let state = ring::judge(&words, slot.0, layout.slots, first_seq, seed);
+            let stable = self.segment.copy_slot(slot, words);
+            let state = ring::judge(words, slot.0, layout.slots, first_seq, seed);
             stable && matches!(state, SlotState::Valid(found, _) if found >= later)
         })
     }
@@ -256,6 +267,11 @@ impl<F: DiskFile> Copy<F> {
         }
         Ok(())
     }
+}
+
+/// Behind the record of these bytes, by its first word.
+fn end_of(record: &[u8]) -> Seq {
+    record.first_chunk().map_or(Seq(0), |commit| Seq(u64::from_ne_bytes(*commit)))
 }
 
 /// The header last: a file that has one is whole up to its records, whenever the recorder is killed.
