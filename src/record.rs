@@ -31,7 +31,7 @@ pub enum Common {
     LatenessNs = 4,
     /// Ticks that have gone by without a sample since the start of the run.
     MissedTicks = 5,
-    /// CPU time of the sampler thread since it began, at the begin of this sample, ns.
+    /// CPU time of the sampler thread since it began, ns: as it was at most 100 ms before this sample.
     CpuNs = 6,
     /// `FLAG_AT_STOP` and `FLAG_EXTRA`.
     Flags = 7,
@@ -54,6 +54,8 @@ pub struct Full;
 pub struct RecordWriter<'a> {
     words: &'a [AtomicU64],
     used: usize,
+    /// Behind the last word that any block may have stored to, given back or not.
+    touched: usize,
     blocks_left: usize,
 }
 
@@ -66,7 +68,7 @@ impl<'a> RecordWriter<'a> {
         if words.len() < least_words(blocks) {
             return Err(Full);
         }
-        Ok(RecordWriter { words, used: COMMON_WORDS, blocks_left: blocks })
+        Ok(RecordWriter { words, used: COMMON_WORDS, touched: COMMON_WORDS, blocks_left: blocks })
     }
 
     /// Sets one common word.
@@ -84,7 +86,8 @@ impl<'a> RecordWriter<'a> {
         let head = self.used;
         self.used += BLOCK_HEAD_WORDS;
         let end = self.words.len() - self.blocks_left * BLOCK_HEAD_WORDS;
-        Ok(Block { words: &self.words[..end], used: &mut self.used, head, is_as_left: false })
+        let RecordWriter { words, used, touched, .. } = self;
+        Ok(Block { words: &words[..end], used, touched, head, is_as_left: false })
     }
 
     /// Words written so far.
@@ -102,6 +105,7 @@ pub const fn least_words(blocks: usize) -> usize {
 pub struct Block<'a, 'w> {
     words: &'a [AtomicU64],
     used: &'w mut usize,
+    touched: &'w mut usize,
     head: usize,
     is_as_left: bool,
 }
@@ -114,10 +118,11 @@ impl<'a> Block<'a, '_> {
     }
 
     /// Says where the same source's data were in the last record that was made in these words, if
-    /// nobody has stored to them since.
+    /// they are whole there. A block before this one may have stored to them since: a row that it
+    /// gave back again, say.
     #[inline]
     pub fn set_left_at(&mut self, data_at: Option<usize>) {
-        self.is_as_left = data_at == Some(self.data_at());
+        self.is_as_left = data_at == Some(self.data_at()) && *self.touched <= self.data_at();
     }
 
     /// Whether the words to be [taken](Self::take) still have what the same source has stored with
@@ -135,6 +140,7 @@ impl<'a> Block<'a, '_> {
     pub fn take(&mut self, count: usize) -> Result<&'a [AtomicU64], Full> {
         let taken = self.words[*self.used..].get(..count).ok_or(Full)?;
         *self.used += count;
+        *self.touched = (*self.touched).max(*self.used);
         Ok(taken)
     }
 

@@ -151,16 +151,24 @@ impl SampleTaker {
         seq: Seq,
         fit: Fit,
     ) -> Result<(), Retake> {
-        let mut retake = None;
+        let (mut retake, mut is_whole) = (None, true);
         for (index, feed) in self.feeds.iter_mut().enumerate() {
-            let Ok(mut block) = record.block() else { return Err(Retake::InNewSegment) };
+            // Until it is whole there is nothing to be left as it is, whatever comes between.
+            let left_at = feed.left_at.take();
+            let Ok(mut block) = record.block() else {
+                is_whole = false;
+                continue;
+            };
             let mut names = Dictionary { ring, source: index as u32, seq };
-            block.set_left_at(feed.left_at);
+            block.set_left_at(left_at);
             let written = feed.take(&mut self.text, &mut block, &mut names, fit);
             let is_sound = written.fault.is_none() && written.retake.is_none();
             feed.left_at = is_sound.then_some(block.data_at());
             block.finish(written.count, written.fault);
             retake = retake.max(written.retake);
+        }
+        if !is_whole {
+            return Err(Retake::InNewSegment);
         }
         match (retake, fit) {
             (None, _) | (_, Fit::WhatCan) => Ok(()),

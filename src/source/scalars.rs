@@ -121,6 +121,9 @@ impl Scalars {
             return self.differs(text);
         }
         lines(text).for_each(|line| self.previous.add(line));
+        if self.previous.text() != text {
+            self.previous.forget();
+        }
         Parsed::Values { count: self.lines.len(), fault: None }
     }
 

@@ -5,6 +5,7 @@ mod agreement;
 mod changes;
 mod clocks;
 mod hotplug;
+mod neighbours;
 mod power;
 
 use super::SamplerSettings;

@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 /// Numbers that look random (SplitMix64, Steele et al. 2014).
-pub struct Rng(u64);
+pub struct Rng(pub u64);
 
 impl Rng {
     pub fn next(&mut self) -> u64 {
@@ -43,7 +43,7 @@ impl Rng {
 }
 
 /// A seed that is printed; RINGSTAT_SEED sets it.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let given = std::env::var("RINGSTAT_SEED").ok().and_then(|seed| seed.parse().ok());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = given.unwrap_or(now.as_nanos() as u64);
@@ -51,7 +51,7 @@ fn seed() -> u64 {
     seed
 }
 
-fn rounds(ci: u64, long: u64) -> u64 {
+pub fn rounds(ci: u64, long: u64) -> u64 {
     if std::env::var_os("RINGSTAT_LONG").is_some() { long } else { ci }
 }
 
