@@ -296,9 +296,14 @@ fn a_run_that_was_killed_before_its_first_sample_owes_nothing() {
 /// A run without a mirror that was killed with some samples in each of so many segments, and each
 /// of its rings.
 fn killed_without_mirror(world: &World, segments: usize) -> (String, Vec<PathBuf>) {
+    killed_of(world, &[], segments)
+}
+
+/// The same of a run with more options.
+fn killed_of(world: &World, more: &[&str], segments: usize) -> (String, Vec<PathBuf>) {
     let procfs = world.own_proc();
     let options = ["--interval", "5ms", "--max-samples", "4000", "--no-mirror", "--procfs"];
-    let live = world.record(&options).arg(procfs).start();
+    let live = world.record(&[more, &options].concat()).arg(procfs).start();
     let dir = world.run_dir(&world.rings());
     let rings: Vec<PathBuf> = (0..segments).map(|nth| dir.join(format!("{nth:05}.ring"))).collect();
     for (nth, ring) in rings.iter().enumerate() {
@@ -346,6 +351,59 @@ fn neither_is_one_of_several() {
         let files = world.files();
         assert!(files.samples().len() >= 10);
         assert!(files.samples()[0]["vmstat"].has("new_1"), "those of the second ring");
+    }
+}
+
+/// A run of several hosts, of which this one is recorded.
+const OF_HOSTS: [&str; 2] = ["--hosts", "localhost"];
+
+#[test]
+fn a_run_of_hosts_keeps_a_ring_that_cannot_be_read() {
+    let world = World::new();
+    let (id, rings) = killed_of(&world, &OF_HOSTS, 1);
+    // Of the description, which is what its records mean.
+    hands::writable(&rings[0]).write_all_at(&[0; 4], 4096).unwrap();
+    let before = fs::read(&rings[0]).unwrap();
+    for _ in 0..2 {
+        let ran = world.looking(&["recover", &id]).ends_with(1);
+        ran.says(&["not all rings of localhost can be read", "they stay in"]);
+        assert!(fs::read(&rings[0]).unwrap() == before, "touched");
+    }
+}
+
+#[test]
+fn neither_does_it_lose_one_of_several_nor_take_in_anothers() {
+    let world = World::new();
+    let (id, rings) = killed_of(&world, &OF_HOSTS, 2);
+    hands::writable(&rings[0]).write_all_at(&[0; 256], 0).unwrap();
+    let ran = world.looking(&["recover", &id]).ends_with(1);
+    ran.says(&["recovered run", "not all rings of localhost can be read"]);
+    let files = world.files();
+    assert!(files.samples().iter().any(|sample| sample["vmstat"].has("new_1")), "the second");
+    assert!(files.samples().iter().any(|sample| sample.has("errors")), "what is missing");
+    assert!(rings.iter().all(|ring| ring.exists()), "removed");
+
+    let (world, other) = (World::new(), World::new());
+    let (id, rings) = killed_of(&world, &OF_HOSTS, 1);
+    let (_, theirs) = killed_without_mirror(&other, 1);
+    let foreign = rings[0].with_file_name("00007.ring");
+    fs::copy(&theirs[0], &foreign).unwrap();
+    let ran = world.looking(&["recover", &id]).ends_with(1);
+    ran.says(&["not all rings of localhost can be read"]);
+    let taken = world.files().samples().iter().filter(|sample| sample.has("vmstat")).count();
+    assert!(taken >= 10 && foreign.exists() && rings[0].exists(), "{taken}");
+}
+
+#[test]
+fn samples_that_are_lost_are_spoken_of() {
+    for more in [&[][..], &OF_HOSTS] {
+        let world = World::new();
+        let (id, rings) = killed_of(&world, more, 1);
+        let layout = ringstat::ring::Ring::open(&rings[0]).unwrap().header().layout;
+        let slot = |slot| layout.slot_offset(ringstat::Slot(slot)).0;
+        hands::writable(&rings[0]).write_all_at(&[0xa5; 64], slot(3) + 64).unwrap();
+        let ran = world.looking(&["recover", &id]).ends_with(0);
+        ran.says(&["1 of ", "are lost: no copy of its rings has them"]);
     }
 }
 

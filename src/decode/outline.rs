@@ -40,6 +40,12 @@ fn host_warnings(host: &HostSummary) -> Vec<String> {
              missed are not the ticks that went by; please report this"
         ));
     }
+    if host.samples_lost > 0 {
+        warnings.push(format!(
+            "{} of {} samples of {hostname} are lost: no copy of its rings has them",
+            host.samples_lost, host.samples_taken
+        ));
+    }
     if let Some(ClockStep { tick, seconds }) = host.clock_steps.first() {
         let times = host.clock_steps_total;
         warnings.push(format!(

@@ -4,6 +4,7 @@
 mod begin;
 mod builder;
 mod cluster;
+mod copies;
 mod decoded;
 mod dirs;
 mod earlier;

@@ -7,9 +7,8 @@ use super::manifest::{MANIFEST, Manifest};
 use super::recording::not_removed;
 use super::recover::FoundRun;
 use super::system;
+use crate::decode::ClusterDecoder;
 use crate::decode::metadata::SystemInfo;
-use crate::decode::{ClusterDecoder, OpenRings};
-use crate::ring::Ring;
 use std::path::Path;
 
 impl FoundRun {
@@ -43,19 +42,16 @@ impl FoundRun {
             });
         }
         known.is_incomplete = !owing.is_empty();
-        let here = self.rings.clone();
-        let open: OpenRings = Box::new(move || {
-            let (rings, refused): (Vec<_>, Vec<_>) =
-                here.iter().map(|path| Ring::open(path)).partition(Result::is_ok);
-            let rings: Vec<Ring> = rings.into_iter().flatten().collect();
-            match refused.into_iter().find_map(Result::err) {
-                Some(error) if rings.is_empty() => Err(error.into()),
-                _ => Ok(rings),
-            }
+        let here = (!self.rings.is_empty()).then(|| {
+            let run = self.clone();
+            // Without any, it is an error of the host as a whole.
+            let missing = if run.open().is_ok() { run.unreadable_rings() } else { Vec::new() };
+            cluster::Here { open: Box::new(move || run.open()), missing }
         });
-        let open = (!self.rings.is_empty()).then_some(open);
-        let (run, rings) = cluster::output(&known, self.run_id, dir.as_deref(), open);
+        let cluster::Output { run, hosts: rings, mut unread } =
+            cluster::output(&known, self.run_id, dir.as_deref(), here);
         let decoder = ClusterDecoder::new(run, rings)?;
+        unread.extend(decoder.unread().iter().map(|(host, _)| host.clone()));
         manifest.cluster = Some(known.clone());
         manifest.warnings.retain(|warning| !warning.contains("ringstat recover"));
         if known.is_incomplete {
@@ -71,12 +67,16 @@ impl FoundRun {
             progress,
         };
         let mut files = order.carry_out()?;
-        let unread: Vec<String> = decoder.unread().iter().map(|(host, _)| host.clone()).collect();
         files.problems.extend(hosts.end(&mut known, &unread));
         if !owing.is_empty() {
+            files.problems.push(cluster::still_owed(&owing, self.run_id));
+        }
+        if !unread.is_empty() {
+            files.problems.push(cluster::not_all_read(&unread, &self.dirs, self.run_id));
+        }
+        if !(owing.is_empty() && unread.is_empty()) {
             manifest.cluster = Some(known);
             let _ = manifest.save();
-            files.problems.push(cluster::still_owed(&owing, self.run_id));
             return Ok(Some(files));
         }
         for dir in &dirs {

@@ -182,34 +182,36 @@ impl Recording {
     /// without a whole mirror, are copied to whichever place takes them. Returns the directories
     /// that have them; none if they are lost.
     pub fn save_rings(&self) -> Vec<PathBuf> {
+        self.settled(|settled| self.saved(settled))
+    }
+
+    fn saved(&self, settled: &mut Settled) -> Vec<PathBuf> {
         let is_private = self.inner.rings.kept.iter().any(|kept| kept.path.is_none());
         let is_damaged = self.inner.rings.is_damaged();
-        self.settled(|settled| {
-            let is_safe = !is_damaged && (!is_private || self.inner.mirror_complete);
-            if is_safe || settled.files.is_some() {
-                return settled.dirs_with_rings();
-            }
-            let Settled { manifest, dirs, .. } = settled;
-            let own = manifest.ring_dir.as_deref();
-            let Some(saved) = self.inner.rings.save_somewhere(self.inner.run_id, own, dirs) else {
-                return Vec::new();
-            };
-            manifest.ring_dir = Some(saved.clone());
-            if is_damaged && self.inner.rings.mirror_dir.is_some() {
-                // The mirror may have what the ring has lost.
-                let _ = manifest.save();
-                return settled.dirs_with_rings();
-            }
-            // The other directories have nothing whole, and would only mislead `recover`.
-            // But one may have what was fetched of other hosts.
-            let is_kept = |dir: &RunDir| {
-                dir.path() == saved || has_hosts(dir.path()) || dir.remove_soon(MANIFEST).is_err()
-            };
-            dirs.retain(is_kept);
-            manifest.mirror_dir.take_if(|dir| !has_hosts(dir));
+        let is_safe = !is_damaged && (!is_private || self.inner.mirror_complete);
+        if is_safe || settled.files.is_some() {
+            return settled.dirs_with_rings();
+        }
+        let Settled { manifest, dirs, .. } = settled;
+        let own = manifest.ring_dir.as_deref();
+        let Some(saved) = self.inner.rings.save_somewhere(self.inner.run_id, own, dirs) else {
+            return Vec::new();
+        };
+        manifest.ring_dir = Some(saved.clone());
+        if is_damaged && self.inner.rings.mirror_dir.is_some() {
+            // The mirror may have what the ring has lost.
             let _ = manifest.save();
-            vec![saved]
-        })
+            return settled.dirs_with_rings();
+        }
+        // The other directories have nothing whole, and would only mislead `recover`.
+        // But one may have what was fetched of other hosts.
+        let is_kept = |dir: &RunDir| {
+            dir.path() == saved || has_hosts(dir.path()) || dir.remove_soon(MANIFEST).is_err()
+        };
+        dirs.retain(is_kept);
+        manifest.mirror_dir.take_if(|dir| !has_hosts(dir));
+        let _ = manifest.save();
+        vec![saved]
     }
 
     /// Waits until what the other hosts have is here, for no longer than was said before the start.
@@ -231,20 +233,25 @@ impl Recording {
     pub fn cluster_decoder(&self) -> Result<ClusterDecoder, DecodeError> {
         self.settled(|settled| {
             settled.collect(&mut |_, _| {});
-            self.decode_all(settled)
+            Ok(self.decode_all(settled)?.0)
         })
     }
 
-    fn decode_all(&self, settled: &Settled) -> Result<ClusterDecoder, DecodeError> {
-        let Some(known) = &settled.manifest.cluster else { return self.decode_one() };
-        let here = (!self.inner.rings.kept.is_empty()).then(|| {
-            let inner = self.inner.clone();
-            let open: OpenRings = Box::new(move || Ok(inner.rings.whole_copies()?));
-            open
-        });
-        let (run, hosts) =
-            cluster::output(known, self.inner.run_id, settled.hosts_dir().as_deref(), here);
-        ClusterDecoder::new(run, hosts)
+    /// Beside the decoder, the hosts of which samples may be missing.
+    fn decode_all(&self, settled: &Settled) -> Result<(ClusterDecoder, Vec<String>), DecodeError> {
+        let Some(known) = &settled.manifest.cluster else {
+            return Ok((self.decode_one()?, Vec::new()));
+        };
+        let inner = self.inner.clone();
+        // Of a sampler that has not ended there are none here, and that is an error of this host.
+        let open: OpenRings = Box::new(move || Ok(inner.rings.whole_copies()?));
+        let here = cluster::Here { open, missing: Vec::new() };
+        let dir = settled.hosts_dir();
+        let cluster::Output { run, hosts, mut unread } =
+            cluster::output(known, self.inner.run_id, dir.as_deref(), Some(here));
+        let decoder = ClusterDecoder::new(run, hosts)?;
+        unread.extend(decoder.unread().iter().map(|(host, _)| host.clone()));
+        Ok((decoder, unread))
     }
 
     fn decode_one(&self) -> Result<ClusterDecoder, DecodeError> {
@@ -313,12 +320,26 @@ impl Recording {
             }
             settled.collect(&mut |_, _| {});
             let mut files = self.written(settled, progress)?;
-            let is_incomplete =
-                settled.manifest.cluster.as_ref().is_some_and(|cluster| cluster.is_incomplete);
             let unread = std::mem::take(&mut settled.unread);
+            if !unread.is_empty() {
+                let dirs = settled.dirs.iter().map(|dir| dir.path().to_owned()).collect::<Vec<_>>();
+                files.problems.push(cluster::not_all_read(&unread, &dirs, self.inner.run_id));
+            }
             files.problems.extend(settled.end_cluster(&unread));
+            let known = settled.manifest.cluster.as_mut();
+            let is_incomplete = known.is_some_and(|known| {
+                known.is_incomplete |= !unread.is_empty();
+                known.is_incomplete
+            });
             if is_incomplete {
                 // All that is here is needed again, with what is still to come.
+                if self.saved(settled).is_empty() && !self.inner.rings.kept.is_empty() {
+                    files.problems.push(
+                        "no place takes this host's rings: what these files \
+                         have of it is all there will be"
+                            .to_owned(),
+                    );
+                }
                 let _ = settled.manifest.save();
             } else if self.inner.keep_ring {
                 settled.manifest.done = true;
@@ -342,18 +363,10 @@ impl Recording {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let decoder = self.decode_all(settled)?;
+            let (decoder, unread) = self.decode_all(settled)?;
+            settled.unread = unread;
             settled.manifest.warnings.clone_from(&warnings);
-            let outline = decoder.outline();
-            let lost: u64 = outline.summary.hosts.values().map(|host| host.samples_lost).sum();
-            if lost > 0 {
-                settled.manifest.warnings.push(format!(
-                    "{lost} samples are lost: neither the ring nor its mirror has them any more"
-                ));
-            }
-            settled.unread.clear();
             for (host, error) in decoder.unread() {
-                settled.unread.push(host.clone());
                 settled
                     .manifest
                     .warnings
@@ -408,5 +421,51 @@ impl fmt::Debug for Recording {
             .field("run_id", &self.inner.run_id)
             .field("runtime", &self.inner.runtime)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::manifest::tests::manifest;
+    use super::*;
+    use crate::cluster::hosts::HostSpec;
+    use crate::cluster::record::{HostRecord, HostState};
+    use crate::run::ClusterManifest;
+
+    #[test]
+    fn a_run_of_hosts_whose_own_sampler_has_not_ended_keeps_its_rings() {
+        let [results, base] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let dir = RunDir::create(base.path(), Uuid::from_u128(7)).unwrap();
+        let path = dir.path().to_owned();
+        std::fs::write(path.join("00000.ring"), "what it still writes to").unwrap();
+        let spec: HostSpec = "here".parse().unwrap();
+        let host = HostRecord::new(spec, Uuid::from_u128(7), HostState::Here);
+        let mut manifest = manifest(results.path());
+        manifest.run_id = Uuid::from_u128(7);
+        manifest.ring_dir = Some(path.clone());
+        manifest.cluster = Some(Box::new(ClusterManifest {
+            options: Default::default(),
+            hosts: vec![host],
+            ring_base: None,
+            mirror_base: None,
+            interval_ns: 1_000_000_000,
+            start_wall_ns: 1,
+            is_incomplete: false,
+        }));
+        let cluster = None;
+        let end = SamplerEnd {
+            segments: Vec::new(),
+            mirror_complete: false,
+            mirror_answered: true,
+            notes: Vec::new(),
+        };
+        let recording =
+            Recording::new(manifest, vec![dir], end, cluster, Duration::from_secs(1), false);
+        let files = recording.write_files(&mut |_, _| {}).unwrap();
+        let problem = "not all rings of here can be read; they stay in";
+        assert!(files.problems.iter().any(|it| it.contains(problem)), "{:?}", files.problems);
+        assert!(path.join("00000.ring").exists());
+        let kept = Manifest::load(&path).unwrap();
+        assert!(!kept.done && kept.cluster.unwrap().is_incomplete, "recover is to write it again");
     }
 }

@@ -1,6 +1,7 @@
 //! Runs found by their files: which there are, whether they live, what they owe, and writing it.
 //! Where runs are looked for, and how one that a user names is found, is `store`'s.
 
+use super::copies::{Copies, Refused, any_of};
 use super::decoded::{manifest_of, system_of};
 use super::dirs::{RunDir, Taken, is_own};
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
@@ -9,7 +10,7 @@ use super::recording::not_removed;
 use super::trust::{are_of_one_user, distrust, why_not};
 use crate::decode::{DecodeError, Decoder, snapshot};
 use crate::place::Place;
-use crate::ring::{self, BadHeader, Ring, RingError};
+use crate::ring::{self, Ring, RingError};
 use crate::sampler::{NotEnoughMemory, check_memory};
 use crate::units::Bytes;
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub enum RunState {
 }
 
 /// A run that has left something in one of the directories.
+#[derive(Clone)]
 pub struct FoundRun {
     /// The run.
     pub run_id: Uuid,
@@ -129,46 +131,37 @@ impl FoundRun {
 
     /// Opens all rings that can be read.
     pub(super) fn open(&self) -> Result<Vec<Ring>, DecodeError> {
-        let (rings, mut refused) = self.open_each();
-        match refused.pop() {
-            Some((_, error)) if rings.is_empty() => Err(error),
-            _ => Ok(rings),
-        }
+        let (rings, refused) = self.open_each();
+        any_of(rings, refused)
+    }
+
+    fn copies(&self) -> Copies<'_, impl Fn(&Path) -> Result<File, RingError>> {
+        Copies { paths: &self.rings, run_id: self.run_id, open: |path: &Path| self.open_file(path) }
     }
 
     /// Opens each ring; those that cannot be opened, what is known least of last.
-    fn open_each(&self) -> (Vec<Ring>, Vec<(PathBuf, DecodeError)>) {
-        let (mut rings, mut refused) = (Vec::new(), Vec::new());
+    fn open_each(&self) -> (Vec<Ring>, Refused) {
+        let copies = self.copies();
+        if self.state != RunState::Recording {
+            return copies.open_each();
+        }
+        let (mut rings, mut refused) = (Vec::<Ring>::new(), Vec::new());
         for path in &self.rings {
             // Of a living run the ring has all that its mirror has, and copies cost memory.
-            let is_there = |ring: &Ring| ring.path().file_name() == path.file_name();
-            if self.state == RunState::Recording && rings.iter().any(is_there) {
+            if rings.iter().any(|ring| ring.path().file_name() == path.file_name()) {
                 continue;
             }
-            let ring = match self.state {
-                RunState::Recording if !self.is_at_rest(path) => copy_of_living(path),
-                _ => self.open_ring(path).map_err(DecodeError::from),
+            let ring = if self.is_at_rest(path) {
+                self.open_ring(path).map_err(DecodeError::from)
+            } else {
+                copy_of_living(path)
             };
-            match ring.and_then(|ring| self.of_this_run(ring)) {
+            match ring.and_then(|ring| copies.of_this_run(ring)) {
                 Ok(ring) => rings.push(ring),
                 Err(error) => refused.push((path.clone(), error)),
             }
         }
-        if self.state != RunState::Recording {
-            // Where another copy tells what the head was, the slots judge themselves.
-            for (path, _) in &refused {
-                let copy = rings.iter().find(|ring| ring.path().file_name() == path.file_name());
-                let borrowed = copy.and_then(|copy| {
-                    let (file, description) =
-                        (self.open_file(path).ok()?, copy.description().ok()?);
-                    let header = copy.header().clone();
-                    Some(Ring::with_head(Box::new(file), path, header, description))
-                });
-                rings.extend(borrowed);
-            }
-        }
-        // One that was damaged says more than one that was never begun.
-        refused.sort_by_cached_key(|(path, error)| !self.is_unbegun(path, error));
+        copies.sort(&mut refused);
         (rings, refused)
     }
 
@@ -188,19 +181,6 @@ impl FoundRun {
         }
     }
 
-    /// Refuses a ring that somebody else has put among those of this run.
-    fn of_this_run(&self, ring: Ring) -> Result<Ring, DecodeError> {
-        let found = ring.header().run_id;
-        if self.run_id.is_nil() || found == self.run_id {
-            return Ok(ring);
-        }
-        Err(DecodeError::OtherRun {
-            path: ring.path().to_owned(),
-            found: found.to_string(),
-            expected: self.run_id.to_string(),
-        })
-    }
-
     /// Whether a ring of a living run will not be written to again: another segment follows it.
     fn is_at_rest(&self, path: &Path) -> bool {
         let ring_dir = self.manifest.as_ref().and_then(|manifest| manifest.ring_dir.as_ref());
@@ -209,38 +189,17 @@ impl FoundRun {
         is_ring && self.rings.iter().any(|other| other.file_name() > path.file_name())
     }
 
-    /// Whether a ring that cannot be opened has never held a sample, since its recorder was killed
-    /// before it had begun it. Anything else that keeps a ring from being read is no reason to
-    /// remove it; and one that another segment follows had been begun.
-    fn is_unbegun(&self, path: &Path, error: &DecodeError) -> bool {
-        let DecodeError::Ring(RingError::Header { source: BadHeader::Zero, .. }) = error else {
-            return false;
-        };
-        let is_followed = self.rings.iter().any(|other| other.file_name() > path.file_name());
-        let is_blank = || ring::is_blank(&self.open_file(path).ok()?).ok();
-        !is_followed && is_blank().unwrap_or(false)
-    }
-
     /// The rings in which there is nothing: not even what they would have been.
     pub fn empty_rings(&self) -> Vec<PathBuf> {
-        let (_, refused) = self.open_each();
-        let empty = refused.into_iter().filter(|(path, error)| self.is_unbegun(path, error));
+        let (copies, (_, refused)) = (self.copies(), self.open_each());
+        let empty = refused.into_iter().filter(|(path, error)| copies.is_unbegun(path, error));
         empty.map(|(path, _)| path).collect()
     }
 
     /// A sentence for each ring that cannot be read and of which there is no other copy.
     pub fn unreadable_rings(&self) -> Vec<String> {
         let (rings, refused) = self.open_each();
-        let has_copy =
-            |path: &Path| rings.iter().any(|ring| ring.path().file_name() == path.file_name());
-        refused
-            .into_iter()
-            // One that cannot even be opened may have more than its copy.
-            .filter(|(path, error)| {
-                is_closed(error) || !(self.is_unbegun(path, error) || has_copy(path))
-            })
-            .map(|(_, error)| format!("samples are missing: {error}"))
-            .collect()
+        self.copies().missing(&rings, &refused)
     }
 
     /// Reads its rings.
@@ -337,7 +296,7 @@ impl FoundRun {
             let (rings, mut refused) = self.open_each();
             match (rings.is_empty(), refused.pop()) {
                 // Killed before its first sample: there is nothing to owe.
-                (true, Some((path, error))) if self.is_unbegun(&path, &error) => None,
+                (true, Some((path, error))) if self.copies().is_unbegun(&path, &error) => None,
                 (true, Some((_, error))) => return Err(error.into()),
                 _ => Some(Decoder::new(rings)?),
             }
@@ -395,11 +354,6 @@ impl FoundRun {
             manifest.ring_dir = self.dirs.first().cloned();
         }
     }
-}
-
-/// Whether what is in a ring is not known, since it could not be opened or read.
-fn is_closed(error: &DecodeError) -> bool {
-    matches!(error, DecodeError::Ring(RingError::Io { .. }))
 }
 
 /// Whether a file of a run's directory was to become a manifest. A run that has left nothing else was

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-pub(super) use output::{notes, output, still_owed};
+pub(super) use output::{Here, Output, not_all_read, notes, output, still_owed};
 
 /// The directory in a run's own in which there is one for each host.
 pub(super) const HOSTS_DIR: &str = "hosts";

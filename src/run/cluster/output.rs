@@ -5,10 +5,11 @@ use super::{ClusterManifest, HOSTS_DIR, host_dir_name};
 use crate::cluster::clock::now;
 use crate::cluster::record::{Failure, FailureKind, HostRecord, HostState};
 use crate::decode::{
-    ClusterRun, CollectionMethod, DecodeError, HostClock, HostData, HostError, HostErrorKind,
-    HostRings, OpenRings,
+    ClusterRun, CollectionMethod, HostClock, HostData, HostError, HostErrorKind, HostRings,
+    OpenRings,
 };
-use crate::ring::Ring;
+use crate::ring;
+use crate::run::copies::{Copies, any_of};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -19,6 +20,17 @@ pub(in crate::run) fn still_owed(owing: &[String], run_id: Uuid) -> String {
         "{} still {} samples of this run; fetch them with: ringstat recover {run_id}",
         owing.join(", "),
         if owing.len() == 1 { "has" } else { "have" }
+    )
+}
+
+/// What is said of hosts whose rings cannot all be read.
+pub(in crate::run) fn not_all_read(unread: &[String], dirs: &[PathBuf], run_id: Uuid) -> String {
+    let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    format!(
+        "not all rings of {} can be read; they stay in {}, and where they were recorded. To try again: \
+         ringstat recover {run_id}",
+        unread.join(", "),
+        dirs.join(" and ")
     )
 }
 
@@ -43,17 +55,33 @@ pub(in crate::run) fn notes(manifest: &ClusterManifest) -> Vec<String> {
     manifest.hosts.iter().filter_map(note).collect()
 }
 
-/// What the output is made from: every host as it was asked for. `here` opens the rings of this machine.
+/// The rings of this machine, and a sentence for each that cannot be read.
+pub(in crate::run) struct Here {
+    pub open: OpenRings,
+    pub missing: Vec<String>,
+}
+
+/// What the output is made from.
+pub(in crate::run) struct Output {
+    pub run: ClusterRun,
+    /// Every host as it was asked for.
+    pub hosts: Vec<HostRings>,
+    /// Hosts of which samples may be missing, since some of their rings cannot be read.
+    pub unread: Vec<String>,
+}
+
+/// What the output is made from. Without `here`, this machine has no rings, though it may be one of
+/// the hosts.
 pub(in crate::run) fn output(
     manifest: &ClusterManifest,
     run_id: Uuid,
     dir: Option<&Path>,
-    mut here: Option<OpenRings>,
-) -> (ClusterRun, Vec<HostRings>) {
+    mut here: Option<Here>,
+) -> Output {
     let first_name = first_names(manifest);
     let by_name: HashMap<&str, usize> =
         manifest.hosts.iter().enumerate().map(|(at, host)| (&*host.spec.name, at)).collect();
-    let mut hosts = Vec::with_capacity(manifest.hosts.len());
+    let (mut hosts, mut unread) = (Vec::with_capacity(manifest.hosts.len()), Vec::new());
     for host in &manifest.hosts {
         let name = &host.spec.name;
         let owner = owner(host);
@@ -66,16 +94,29 @@ pub(in crate::run) fn output(
             hosts.push(HostRings::new(name, HostData::Nothing));
             continue;
         };
-        let data = match &owner.state {
-            HostState::Here => here.take().map_or(HostData::Nothing, HostData::Rings),
-            _ => rings_in(dir.map(|dir| dir.join(HOSTS_DIR).join(host_dir_name(index)))),
+        let (data, missing) = match (&owner.state, here.take()) {
+            (HostState::Here, Some(here)) => (HostData::Rings(here.open), here.missing),
+            (HostState::Here, None) => (HostData::Nothing, Vec::new()),
+            (_, kept) => {
+                here = kept;
+                let dir = dir.map(|dir| dir.join(HOSTS_DIR).join(host_dir_name(index)));
+                rings_in(dir.as_deref(), owner.run_id)
+            }
         };
         let mut rings = HostRings::new(name, data);
         rings.errors = errors(owner, run_id);
+        if !missing.is_empty() {
+            unread.push(name.clone());
+        }
+        rings.errors.extend(missing.into_iter().map(|message| HostError {
+            kind: HostErrorKind::Collection,
+            time_unix_ns: now().wall_ns,
+            message,
+        }));
         rings.clock = clock(owner);
         hosts.push(rings);
     }
-    (run_of(manifest, run_id), hosts)
+    Output { run: run_of(manifest, run_id), hosts, unread }
 }
 
 fn run_of(manifest: &ClusterManifest, run_id: Uuid) -> ClusterRun {
@@ -158,25 +199,23 @@ fn clock(host: &HostRecord) -> Option<HostClock> {
     })
 }
 
-fn rings_in(dir: Option<PathBuf>) -> HostData {
-    let files = dir.map(|dir| ring_files(&dir)).unwrap_or_default();
+/// The rings of a host that were fetched, and a sentence for each that cannot be read.
+fn rings_in(dir: Option<&Path>, run_id: Uuid) -> (HostData, Vec<String>) {
+    let files = dir.map(ring_files).unwrap_or_default();
     if files.is_empty() {
-        return HostData::Nothing;
+        return (HostData::Nothing, Vec::new());
     }
-    HostData::Rings(Box::new(move || {
-        let mut rings = Vec::new();
-        let mut refused = None;
-        for file in &files {
-            match Ring::open(file) {
-                Ok(ring) => rings.push(ring),
-                Err(error) => refused = Some(error),
-            }
-        }
-        match refused {
-            Some(error) if rings.is_empty() => Err(DecodeError::Ring(error)),
-            _ => Ok(rings),
-        }
-    }))
+    let copies = Copies { paths: &files, run_id, open: ring::open };
+    let (rings, refused) = copies.open_each();
+    // Without any, it is an error of the host as a whole.
+    let is_any = !rings.is_empty();
+    let missing = if is_any { copies.missing(&rings, &refused) } else { Vec::new() };
+    let open: OpenRings = Box::new(move || {
+        let copies = Copies { paths: &files, run_id, open: ring::open };
+        let (rings, refused) = copies.open_each();
+        any_of(rings, refused)
+    });
+    (HostData::Rings(open), missing)
 }
 
 fn ring_files(dir: &Path) -> Vec<PathBuf> {

@@ -1,0 +1,115 @@
+//! The ring files of one run on one host, which may be there in two copies: which of them can be opened,
+//! and of which samples may be missing. Where the files are is for others, and what is in their slots for
+//! `decode`.
+
+use crate::decode::DecodeError;
+use crate::ring::{self, BadHeader, Ring, RingError};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// Before the name of a ring that is another host's mirror.
+pub(super) const MIRROR_PREFIX: &str = "mirror-";
+
+/// Files that could not be opened as rings, and why.
+pub(super) type Refused = Vec<(PathBuf, DecodeError)>;
+
+/// The files, and how their bytes are had.
+pub(super) struct Copies<'a, O> {
+    pub paths: &'a [PathBuf],
+    /// Nil if it is not known.
+    pub run_id: Uuid,
+    pub open: O,
+}
+
+impl<O: Fn(&Path) -> Result<File, RingError>> Copies<'_, O> {
+    /// Opens each; those that cannot be opened, what is known least of last.
+    pub fn open_each(&self) -> (Vec<Ring>, Refused) {
+        let (mut rings, mut refused) = (Vec::new(), Vec::new());
+        for path in self.paths {
+            let ring = (self.open)(path).and_then(|file| Ring::new(Box::new(file), path));
+            match ring.map_err(DecodeError::from).and_then(|ring| self.of_this_run(ring)) {
+                Ok(ring) => rings.push(ring),
+                Err(error) => refused.push((path.clone(), error)),
+            }
+        }
+        // Where another copy tells what the head was, the slots judge themselves.
+        for (path, _) in &refused {
+            let copy = rings.iter().find(|ring| is_same_segment(ring.path(), path));
+            let borrowed = copy.and_then(|copy| {
+                let (file, description) = ((self.open)(path).ok()?, copy.description().ok()?);
+                Some(Ring::with_head(Box::new(file), path, copy.header().clone(), description))
+            });
+            rings.extend(borrowed);
+        }
+        self.sort(&mut refused);
+        (rings, refused)
+    }
+
+    /// One that was damaged says more than one that was never begun.
+    pub fn sort(&self, refused: &mut Refused) {
+        refused.sort_by_cached_key(|(path, error)| !self.is_unbegun(path, error));
+    }
+
+    /// Refuses a ring that somebody else has put among those of this run.
+    pub fn of_this_run(&self, ring: Ring) -> Result<Ring, DecodeError> {
+        let found = ring.header().run_id;
+        if self.run_id.is_nil() || found == self.run_id {
+            return Ok(ring);
+        }
+        Err(DecodeError::OtherRun {
+            path: ring.path().to_owned(),
+            found: found.to_string(),
+            expected: self.run_id.to_string(),
+        })
+    }
+
+    /// Whether a ring that cannot be opened has never held a sample, since its recorder was killed
+    /// before it had begun it. Anything else that keeps a ring from being read is no reason to
+    /// remove it; and one that another segment follows had been begun.
+    pub fn is_unbegun(&self, path: &Path, error: &DecodeError) -> bool {
+        let DecodeError::Ring(RingError::Header { source: BadHeader::Zero, .. }) = error else {
+            return false;
+        };
+        let is_followed = self.paths.iter().any(|other| segment(other) > segment(path));
+        let is_blank = || ring::is_blank(&(self.open)(path).ok()?).ok();
+        !is_followed && is_blank().unwrap_or(false)
+    }
+
+    /// A sentence for each that cannot be read and of which there is no other copy.
+    pub fn missing(&self, rings: &[Ring], refused: &Refused) -> Vec<String> {
+        let has_copy = |path: &Path| rings.iter().any(|ring| is_same_segment(ring.path(), path));
+        let is_missing = |(path, error): &&(PathBuf, DecodeError)| {
+            // One that cannot even be opened may have more than its copy.
+            is_closed(error) || !(self.is_unbegun(path, error) || has_copy(path))
+        };
+        let missing = refused.iter().filter(is_missing);
+        missing.map(|(_, error)| format!("samples are missing: {error}")).collect()
+    }
+}
+
+/// All rings, if there is any or none was refused.
+///
+/// # Errors
+/// What is known least of, if there is none.
+pub(super) fn any_of(rings: Vec<Ring>, mut refused: Refused) -> Result<Vec<Ring>, DecodeError> {
+    match refused.pop() {
+        Some((_, error)) if rings.is_empty() => Err(error),
+        _ => Ok(rings),
+    }
+}
+
+/// The name that a ring of this segment has with its recorder.
+fn segment(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    Some(name.strip_prefix(MIRROR_PREFIX).unwrap_or(name))
+}
+
+fn is_same_segment(one: &Path, other: &Path) -> bool {
+    segment(one).is_some() && segment(one) == segment(other)
+}
+
+/// Whether what is in a ring is not known, since it could not be opened or read.
+fn is_closed(error: &DecodeError) -> bool {
+    matches!(error, DecodeError::Ring(RingError::Io { .. }))
+}
