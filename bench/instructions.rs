@@ -9,7 +9,7 @@
 //! CPU there is nothing to compare with.
 //!
 //! The trees are made up (see `ringstat_bench::trees`), and every counter in them changes from
-//! sample to sample. Their files are no `seq_file`s, so that each is read until nothing comes.
+//! sample to sample, or none: on a real host it is something in between. Their files are no `seq_file`s, so that each is read until nothing comes.
 
 use ringstat::Probe;
 use ringstat::source::{SOURCES, find};
@@ -20,9 +20,13 @@ use std::error::Error;
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 
-/// Disks and interfaces of a virtual machine and of a large host.
-const TREES: [(&str, usize, usize); 2] =
-    [("10 disks, 4 interfaces", 10, 4), ("500 disks, 200 interfaces", 500, 200)];
+/// Disks and interfaces of a virtual machine and of a large host, and whether all counters change.
+const TREES: [(&str, usize, usize, bool); 4] = [
+    ("10 disks, 4 interfaces", 10, 4, true),
+    ("10 disks, 4 interfaces, still", 10, 4, false),
+    ("500 disks, 200 interfaces", 500, 200, true),
+    ("500 disks, 200 interfaces, still", 500, 200, false),
+];
 const SAMPLES: u64 = 100;
 /// Percent that a count may grow.
 const MARGIN: u64 = 5;
@@ -47,8 +51,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [MEASURE, source, disks, interfaces] => {
-            measure(source, &Tree::new(disks.parse()?, interfaces.parse()?)?)?;
+        [MEASURE, source, disks, interfaces, changes] => {
+            let tree = Tree::new(disks.parse()?, interfaces.parse()?)?;
+            measure(source, &tree, changes.parse()?)?;
             Ok(ExitCode::SUCCESS)
         }
         [] => {
@@ -139,9 +144,13 @@ fn count() -> Result<Counts, Box<dyn Error>> {
     })?;
     let sources = || std::iter::once("all").chain(SOURCES.iter().map(|def| def.name));
     let mut instructions_per_sample = BTreeMap::new();
-    for (tree, disks, interfaces) in TREES {
+    for (tree, disks, interfaces, changes) in TREES {
         let counts: Result<BTreeMap<String, u64>, Box<dyn Error>> = sources()
-            .map(|source| Ok((source.to_owned(), count_one(source, disks, interfaces)?)))
+            .map(|source| {
+                let arguments =
+                    [source, &disks.to_string(), &interfaces.to_string(), &changes.to_string()];
+                Ok((source.to_owned(), count_one(arguments)?))
+            })
             .collect();
         instructions_per_sample.insert(tree.to_owned(), counts?);
     }
@@ -155,7 +164,8 @@ fn count() -> Result<Counts, Box<dyn Error>> {
 }
 
 /// Instructions of one sample, by a process of its own.
-fn count_one(source: &str, disks: usize, interfaces: usize) -> Result<u64, Box<dyn Error>> {
+fn count_one(arguments: [&str; 4]) -> Result<u64, Box<dyn Error>> {
+    let source = arguments[0];
     let dir = tempfile::tempdir()?;
     let out = dir.path().join("callgrind.out");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -163,7 +173,8 @@ fn count_one(source: &str, disks: usize, interfaces: usize) -> Result<u64, Box<d
         .args(["--tool=callgrind", "--toggle-collect=*measured*"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe()?)
-        .args([MEASURE, source, &disks.to_string(), &interfaces.to_string()])
+        .arg(MEASURE)
+        .args(arguments)
         // Where the stack begins depends on it.
         .env_clear()
         .env("PATH", path)
@@ -188,7 +199,7 @@ fn measured(probe: &mut Probe) {
     probe.sample();
 }
 
-fn measure(source: &str, tree: &Tree) -> Result<(), Box<dyn Error>> {
+fn measure(source: &str, tree: &Tree, changes: bool) -> Result<(), Box<dyn Error>> {
     let sources = match source {
         "all" => SOURCES.to_vec(),
         name => vec![find(name).ok_or("no such source")?],
@@ -199,7 +210,9 @@ fn measure(source: &str, tree: &Tree) -> Result<(), Box<dyn Error>> {
         probe.sample();
     }
     for round in 0..SAMPLES {
-        tree.change((round % 10) as u8)?;
+        if changes {
+            tree.change((round % 10) as u8)?;
+        }
         measured(&mut probe);
     }
     if probe.segments() > 1 {

@@ -76,14 +76,19 @@ fn main() -> Result<()> {
 }
 
 fn made_up(most: usize) -> Result<()> {
-    let mut table = Table::new("made-up trees, so many disks and so many interfaces");
-    for devices in DEVICES.into_iter().filter(|devices| *devices <= most) {
-        let tree = Tree::new(devices, devices)?;
-        for (name, sources) in every_source() {
-            table.row(name, devices, &sources, tree.path())?;
+    for (what, changes) in [("every counter changes", true), ("none changes", false)] {
+        let mut table = Table::new(&format!(
+            "made-up trees, so many disks and so many interfaces; between samples {what}"
+        ));
+        for devices in DEVICES.into_iter().filter(|devices| *devices <= most) {
+            let tree = Tree::new(devices, devices)?;
+            for (name, sources) in every_source() {
+                let changing = changes.then_some(&tree);
+                table.row(name, devices, &sources, tree.path(), changing)?;
+            }
         }
+        table.end();
     }
-    table.end();
     Ok(())
 }
 
@@ -169,7 +174,7 @@ impl Table {
     fn rows(&mut self, source: &str, devices: usize) -> Result<()> {
         for (name, sources) in every_source().filter(|(name, _)| *name == source || *name == "all")
         {
-            self.row(name, devices, &sources, Path::new(PROCFS))?;
+            self.row(name, devices, &sources, Path::new(PROCFS), None)?;
         }
         Ok(())
     }
@@ -180,9 +185,10 @@ impl Table {
         devices: usize,
         sources: &[&'static SourceDef],
         procfs: &Path,
+        changing: Option<&Tree>,
     ) -> Result<()> {
         let mut pair = Pair::new(name, sources, procfs, MAX_SAMPLES)?;
-        let [floor_us, sample_us, ratio] = in_turns(&mut pair)?;
+        let [floor_us, sample_us, ratio] = in_turns(&mut pair, changing)?;
         let bytes = pair.floor.read()?;
         let row = Row { name, devices, bytes, floor_us, user_us: sample_us - floor_us };
         let before = self.rows.iter().rev().find(|before| before.name == name);
@@ -221,7 +227,12 @@ impl Table {
 }
 
 /// Medians of floor and sample, us, and of their ratio.
-fn in_turns(pair: &mut Pair) -> Result<[f64; 3]> {
+fn in_turns(pair: &mut Pair, changing: Option<&Tree>) -> Result<[f64; 3]> {
+    let mut round = 0;
+    let mut block = |pair: &mut Pair, rounds| match changing {
+        Some(tree) => block_of_changes(pair, rounds, tree, &mut round),
+        None => block(pair, rounds),
+    };
     let mut rounds = 1;
     // Until a block is long enough to be timed; that also warms up.
     while block(pair, rounds)?[1] * (rounds as f64) < BLOCK_US {
@@ -252,6 +263,27 @@ fn block(pair: &mut Pair, rounds: usize) -> Result<[f64; 2]> {
     let end_ns = thread_cpu_ns();
     let us = |ns: u64| ns as f64 / 1e3 / rounds as f64;
     Ok([us(middle_ns - begin_ns), us(end_ns - middle_ns)])
+}
+
+/// The same of a tree whose every counter changes between two rounds.
+fn block_of_changes(
+    pair: &mut Pair,
+    rounds: usize,
+    tree: &Tree,
+    round: &mut u8,
+) -> Result<[f64; 2]> {
+    let mut spent_ns = [0, 0];
+    for _ in 0..rounds {
+        *round = (*round + 1) % 10;
+        tree.change(*round)?;
+        let begin_ns = thread_cpu_ns();
+        std::hint::black_box(pair.floor.read()?);
+        let middle_ns = thread_cpu_ns();
+        pair.probe.sample();
+        spent_ns[0] += middle_ns - begin_ns;
+        spent_ns[1] += thread_cpu_ns() - middle_ns;
+    }
+    Ok(spent_ns.map(|ns| ns as f64 / 1e3 / rounds as f64))
 }
 
 /// A process that has loop devices: as many as it is told, and none when it hears no more.

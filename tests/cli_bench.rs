@@ -190,7 +190,9 @@ fn a_command_runs_in_pairs_and_its_figures_are_compared() {
     assert_eq!(runs.lines().count(), 1 + 2 * 4, "one to warm up, then the pairs");
     assert_eq!(comparison["seed"].int(), 7);
     assert_eq!(comparison["pairs"].int(), 4);
-    assert!(comparison["samples_per_run"].float() >= 2.0);
+    let samples = ["samples_per_run", "samples_during_run"].map(|key| comparison[key].float());
+    assert!(samples[0] >= 2.0);
+    assert_eq!(samples[1], samples[0] - 2.0, "those of start and stop are outside");
     let order = |comparison: &Value| -> Vec<bool> {
         comparison["recorded_first"].list().iter().map(Value::bool).collect()
     };
@@ -294,4 +296,12 @@ fn what_cannot_be_measured_is_refused() {
     for (options, words) in rows {
         bench(&world, options).ends_with(2).says(&[words]);
     }
+}
+
+#[test]
+fn a_comparison_without_a_sample_in_it_says_so() {
+    let world = World::new();
+    let ran = succeeds(bench(&world, &["--pairs", "2", "--interval", "1h", "--", "true"]));
+    let ran = ran.says(&["hardly any sample will fall into a run"]);
+    assert!(ran.stdout.contains("NOT EVERY RUN HAD A SAMPLE IN IT"), "{}", ran.stdout);
 }

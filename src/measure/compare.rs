@@ -58,6 +58,9 @@ pub struct Comparison {
     pub figures: Vec<Figure>,
     /// Samples of a recorded run, on average.
     pub samples_per_run: f64,
+    /// Those of them that were taken while the command ran. With less than one, the figures say
+    /// nothing of what a sample costs it.
+    pub samples_during_run: f64,
     /// Ticks without a sample, of all runs.
     pub ticks_missed: u64,
     /// CPU time of the sampler's thread per sample.
@@ -158,10 +161,15 @@ struct Run {
     figures: Vec<f64>,
 }
 
+/// Samples of each recorded run that are taken before and after it.
+const BESIDE: u64 = 2;
+
 /// What recording came to, over all runs.
 #[derive(Default)]
 struct Recorded {
     samples: u64,
+    /// But for those of the start and of the stop, outside the run's time.
+    during: u64,
     missed: u64,
     cpu_us: f64,
 }
@@ -185,6 +193,12 @@ pub fn compare(
         "one run takes {:.1} s, all of them about {whole_s:.0} s",
         warm_up.wall_s
     ));
+    if warm_up.wall_s < plan.interval.as_secs_f64() {
+        attendant.tell(format_args!(
+            "that is less than one interval: hardly any sample will fall into a run, and nothing will \
+             be said of what one costs; give a shorter --interval or a longer command"
+        ));
+    }
     let recorded_first = order(plan.pairs, plan.seed);
     let mut runs = Vec::new();
     let mut recorded = Recorded::default();
@@ -218,6 +232,7 @@ pub fn compare(
         seed: plan.seed,
         recorded_first,
         figures: [wall, cpu].into_iter().chain(others).flatten().collect(),
+        samples_during_run: recorded.during as f64 / f64::from(plan.pairs.max(1)),
         samples_per_run: recorded.samples as f64 / f64::from(plan.pairs.max(1)),
         ticks_missed: recorded.missed,
         sampler_cpu_us_per_sample: recorded.cpu_us / samples,
@@ -251,6 +266,7 @@ impl ComparePlan {
         recording.discard();
         let (run, summary) = (run?, summary?);
         recorded.samples += summary.samples_taken;
+        recorded.during += summary.samples_taken.saturating_sub(BESIDE);
         recorded.missed += summary.ticks_missed;
         recorded.cpu_us += summary.cost.cpu_us_per_sample * summary.samples_taken as f64;
         Ok(run)
@@ -352,14 +368,22 @@ impl fmt::Display for Comparison {
         writeln!(
             f,
             "{}\n{} pairs without and with recording every {}, in random order (seed {}); {:.1} samples \
-             a run, {} ticks missed",
+             a run, {:.1} of them while it ran, {} ticks missed",
             self.command,
             self.pairs,
             super::cold::seconds(Duration::from_secs_f64(self.interval_seconds)),
             self.seed,
             self.samples_per_run,
+            self.samples_during_run,
             self.ticks_missed
         )?;
+        if self.samples_during_run < 1.0 {
+            writeln!(
+                f,
+                "NOT EVERY RUN HAD A SAMPLE IN IT: what follows says little or nothing of recording; \
+                 give a shorter --interval or a longer command"
+            )?;
+        }
         writeln!(f, "{:<24} {:>12} {:>12} {:>10}  conclusion", "median", "without", "with", "%")?;
         for figure in &self.figures {
             let percent = figure
