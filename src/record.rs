@@ -31,7 +31,8 @@ pub enum Common {
     LatenessNs = 4,
     /// Ticks that have gone by without a sample since the start of the run.
     MissedTicks = 5,
-    /// CPU time of the sampler thread since it began, ns: as it was at most 100 ms before this sample.
+    /// CPU time of the sampler thread since it began, ns: as it was at most 10 s before
+    /// this sample, or then if it is the last.
     CpuNs = 6,
     /// `FLAG_AT_STOP` and `FLAG_EXTRA`.
     Flags = 7,

@@ -60,7 +60,7 @@ struct CpuTime {
 }
 
 /// How old a thread's CPU time in a record may be.
-const MAX_CPU_TIME_AGE_NS: u64 = 100_000_000;
+const MAX_CPU_TIME_AGE_NS: u64 = 10_000_000_000;
 
 impl CpuTime {
     #[inline]
