@@ -138,6 +138,7 @@ impl Worker {
         }
         self.tell(Event::SetUp);
         self.tell(Event::Settled);
+        self.tell(Event::Over);
     }
 
     /// Whether it is worth another attempt.
