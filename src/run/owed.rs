@@ -35,7 +35,7 @@ impl FoundRun {
         let mut hosts = cluster::fetch(&mut known, dir.as_deref(), &mut |_, _| {});
         let owing = known.owing();
         if was_incomplete && !owing.is_empty() && owing.len() == before {
-            let why = known.hosts.iter().filter(|host| host.state.owes());
+            let why = known.hosts.iter().filter(|host| host.state.is_pending());
             let why = why.flat_map(|host| &host.errors).last();
             return Err(FinishError::Owed {
                 hosts: owing.join(", "),
@@ -59,7 +59,7 @@ impl FoundRun {
         manifest.cluster = Some(known.clone());
         manifest.warnings.retain(|warning| !warning.contains("ringstat recover"));
         if known.is_incomplete {
-            manifest.warnings.push(cluster::still_owed(&owing, self.run_id));
+            manifest.warnings.push(cluster::still_owed(&known, self.run_id));
         }
         let order = Order {
             manifest: &mut manifest,
@@ -74,9 +74,9 @@ impl FoundRun {
         let unread: Vec<String> = decoder.unread().iter().map(|(host, _)| host.clone()).collect();
         files.problems.extend(hosts.end(&mut known, &unread));
         if !owing.is_empty() {
+            files.problems.push(cluster::still_owed(&known, self.run_id));
             manifest.cluster = Some(known);
             let _ = manifest.save();
-            files.problems.push(cluster::still_owed(&owing, self.run_id));
             return Ok(Some(files));
         }
         for dir in &dirs {

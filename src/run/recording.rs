@@ -66,7 +66,7 @@ impl Settled {
         let owing = known.owing();
         if !owing.is_empty() {
             known.is_incomplete = true;
-            let warning = cluster::still_owed(&owing, self.manifest.run_id);
+            let warning = cluster::still_owed(known, self.manifest.run_id);
             self.manifest.warnings.push(warning);
         }
         // If it cannot be saved, `recover` asks the hosts again.

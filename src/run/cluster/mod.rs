@@ -67,9 +67,9 @@ impl ClusterManifest {
         self.hosts.len()
     }
 
-    /// Names of the hosts that may have samples which are not here.
+    /// Names of the hosts that may have samples which are not here, or a recorder that nobody needs.
     pub fn owing(&self) -> Vec<String> {
-        let owing = self.hosts.iter().filter(|host| host.state.owes());
+        let owing = self.hosts.iter().filter(|host| host.state.is_pending());
         owing.map(|host| host.spec.name.clone()).collect()
     }
 }
@@ -190,7 +190,7 @@ fn begin(
             // What is here already is there to be removed.
             None => {
                 let is_left = record.state == HostState::Collected && !record.is_discarded;
-                record.state == HostState::SettingUp || record.state.owes() || is_left
+                record.state == HostState::SettingUp || record.state.is_pending() || is_left
             }
         };
         if !is_wanted {
