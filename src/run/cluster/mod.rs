@@ -379,13 +379,18 @@ impl Cluster {
         let Some(launch) = self.launch.take() else { return Vec::new() };
         let goodbye = self.stop.map_or(GOODBYE, |bound| bound.goodbye());
         merge(manifest, launch.end(kept, Instant::now() + goodbye));
+        let places = [("ring-dir", &manifest.ring_base), ("mirror-dir", &manifest.mirror_base)];
+        let places = places.into_iter().filter_map(|(option, dir)| {
+            Some(format!(" --{option} {}", shell_words::quote(dir.as_deref()?)))
+        });
+        let places: String = places.collect();
         let stays = |host: &HostRecord| {
             let name = &host.spec.name;
             let is_left = host.state == HostState::Collected && !host.is_discarded;
             (is_left && !kept.contains(name)).then(|| {
                 format!(
                     "{name} still has the rings of run {}, which are not needed any more; remove them \
-                     with: ringstat hosts --hosts {name} --clean",
+                     with: ringstat hosts --hosts {name}{places} --clean",
                     host.run_id
                 )
             })
