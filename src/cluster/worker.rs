@@ -106,6 +106,8 @@ impl Worker {
                 _ if plan.settings.is_some() => Phase::SetUp,
                 _ => Phase::Collecting,
             },
+            // What was fetched had been stopped.
+            has_asked_to_stop: plan.record.state == HostState::Collected,
             plan,
             shared,
             commands,
@@ -114,7 +116,6 @@ impl Worker {
             stop: None,
             end: None,
             has_asked_to_prepare: false,
-            has_asked_to_stop: false,
             offset: Offset::default(),
         }
     }

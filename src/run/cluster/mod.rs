@@ -411,7 +411,10 @@ fn merge(manifest: &mut ClusterManifest, records: Vec<HostRecord>) {
     let mut records: HashMap<String, HostRecord> =
         records.into_iter().map(|record| (record.spec.name.clone(), record)).collect();
     for host in &mut manifest.hosts {
-        if let Some(record) = records.remove(&host.spec.name) {
+        if let Some(record) = records.remove(&host.spec.name)
+            // All of it is here, whether or not it can be reached now.
+            && (host.state != HostState::Collected || record.state == HostState::Collected)
+        {
             *host = record;
         }
     }
@@ -439,8 +442,6 @@ pub(super) fn fetch(
             (_, HostState::Collected) => {}
             // One that was never known to be ready has nothing, as far as is known.
             (HostState::SettingUp, _) => host.state = HostState::Failed,
-            // All of it is here, whether or not it can be reached now.
-            (HostState::Collected, _) => *host = before,
             _ => {}
         }
     }
