@@ -514,9 +514,14 @@ fn a_server_that_stalls_is_given_up() {
     let Some(site) = Site::new("stalls over SSH") else { return };
     let host = site.host("node1").start();
     let mut options = options(&site);
-    let count = stalling(&site, "all", &host, u64::MAX);
-    connect(&spec("all"), &options, soon()).unwrap();
-    let all = count.load(Ordering::SeqCst);
+    // What a server says of its keys when we are in may come before we look: the least is without.
+    let measured = (0..5).map(|number| {
+        let name = format!("all{number}");
+        let count = stalling(&site, &name, &host, u64::MAX);
+        connect(&spec(&name), &options, soon()).unwrap();
+        count.load(Ordering::SeqCst)
+    });
+    let all = measured.min().unwrap();
 
     options.timeout = Duration::from_secs(1);
     for (bytes, step) in [
