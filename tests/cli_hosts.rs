@@ -149,6 +149,35 @@ fn a_program_is_brought_once_seen_and_removed() {
 }
 
 #[test]
+fn runs_in_other_directories_are_found_and_removed() {
+    let Some(site) = Site::new("runs in other directories") else { return };
+    let world = World::new();
+    let host = site.host("node").start();
+    let make = |name: &str| {
+        let dir = world.path(name).join("01970000-0000-7000-8000-000000000000");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("run.json"), r#"{"launcher":"host:1"}"#).unwrap();
+        fs::write(dir.join("00000.ring"), [1; 8192]).unwrap();
+        dir
+    };
+    let [ring, mirror, other] = ["rings", "my mirrors", "others"].map(make);
+    let base = |dir: &Path| dir.parent().unwrap().to_str().unwrap().to_owned();
+    let places = ["--ring-dir", &base(&ring), "--mirror-dir", &base(&mirror), "--hosts", "node"];
+    let ran = hosts(&world, &site, &places).succeeds();
+    assert!(ran.stdout.contains("2 dead runs"), "{}", ran.stdout);
+    let clean = [&places[..], &["--clean", "--yes"]].concat();
+    let ran = hosts(&world, &site, &clean).succeeds();
+    for dir in [&ring, &mirror] {
+        assert!(!dir.exists(), "{}", dir.display());
+        assert!(ran.stderr.contains(dir.to_str().unwrap()), "{}", ran.stderr);
+    }
+    assert!(other.join("00000.ring").exists(), "nobody named it");
+    assert!(host.processes().contains(&host.init()));
+    let bad = ["--hosts", "node", "--ring-dir", "/a;b"];
+    hosts(&world, &site, &bad).ends_with(2).says(&["/a;b: ';' cannot stand in a path"]);
+}
+
+#[test]
 fn an_installed_program_is_found_or_said_to_be_missing() {
     let Some(site) = Site::new("installed programs") else { return };
     let world = World::new();
@@ -168,7 +197,7 @@ fn an_installed_program_is_found_or_said_to_be_missing() {
     for (bad, expected) in [
         (&["--hosts", "-oProxyCommand=x"][..], "cannot stand in the name of a host"),
         (&["--hosts", ","], "no host is named"),
-        (&["--hosts", "node", "--remote-binary", "/a;b"], "';' cannot stand in the path"),
+        (&["--hosts", "node", "--remote-binary", "/a;b"], "';' cannot stand in a path"),
         (&["--hosts", "node", "--agent-binary", "aarch64=/etc/passwd"], "it is no ELF file"),
         (&["--hostfile", "/no/such/file"], "cannot read the hostfile /no/such/file"),
     ] {

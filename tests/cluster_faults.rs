@@ -9,9 +9,10 @@ use common::cluster::{
     ticks, wait_for_samples,
 };
 use common::json::Value;
-use common::proxy::Proxy;
+use common::proxy::{BlackHole, Proxy};
 use common::sshd::{Site, Sshd};
-use common::{Live, World, rounds};
+use common::{Live, World, rounds, wait_until};
+use rustix::fs::{FileType, Mode};
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -115,6 +116,72 @@ fn a_host_that_falls_silent_behind_the_handshake_is_given_up() {
     }
     assert_clean(&good);
     assert_clean(&bad);
+}
+
+#[test]
+fn silent_hosts_keep_no_healthy_one_from_being_set_up() {
+    let Some(site) = Site::new("many silent hosts") else { return };
+    let good = ["good1", "good2"].map(|name| site.host(name).start());
+    let behind = site.host("behind").client_config("ProxyJump good1").start();
+    // More than can be set up at once, of each kind.
+    let dead: Vec<(Proxy, Sshd)> = (0..3)
+        .map(|index| {
+            let proxy = Proxy::new();
+            let host = site.host_behind(&format!("silent{index}"), &proxy);
+            proxy.stall();
+            (proxy, host)
+        })
+        .collect();
+    let holes: [BlackHole; 3] = std::array::from_fn(|_| BlackHole::new());
+    for (index, hole) in holes.iter().enumerate() {
+        let port = hole.port;
+        site.append("config", &format!("Host hole{index}\nHostName 127.0.0.1\nPort {port}\n\n"));
+    }
+    let failed = [
+        ("silent0", "ssh", "handshake"),
+        ("hole0", "ssh", "hole0: connect: no end after"),
+        ("silent1", "ssh", "handshake"),
+        ("hole1", "ssh", "hole1: connect: no end after"),
+        ("silent2", "ssh", "handshake"),
+        ("hole2", "ssh", "hole2: connect: no end after"),
+    ];
+    let options = ["--ssh-workers", "2", "--ssh-timeout", "10"];
+    assert_run(&site, &["good1", "good2", "behind"], &failed, &options);
+    let failed = failed.map(|(name, kind, _)| (name, kind, "not logged in within time"));
+    let options = [&options[..], &["--ssh-program", "ssh"]].concat();
+    assert_run(&site, &["good1", "good2", "behind"], &failed, &options);
+    good.iter().chain([&behind]).chain(dead.iter().map(|(_, host)| host)).for_each(assert_clean);
+}
+
+#[test]
+fn a_recorder_that_is_ready_when_its_host_was_given_up_does_not_stay() {
+    let Some(site) = Site::new("recorders that are late") else { return };
+    let good = site.host("good").start();
+    // Whoever opens it waits until somebody writes to it.
+    let fifo = site.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let mount = format!("mount --bind {} /etc/os-release", fifo.display());
+    let late = site.host("late").setup(&mount).start();
+    let world = World::new();
+    let live = begin(&world, &site, "late,good", &["--ssh-timeout", "6"]);
+    assert_eq!(recorders(&late).len(), 1, "it is on its way");
+    // The run goes on, and so does the recorder.
+    fs::write(&fifo, "NAME=late\n").unwrap();
+    wait_until("the recorder's end", || recorders(&late).is_empty().then_some(()));
+    wait_for_samples(&world, &good, 5);
+    world.write("end", "");
+    live.end().has_status(0);
+    let file = world.files().timeseries;
+    assert_no_tick_is_missing(&file, "good");
+    let errors = errors(&file, "late");
+    assert!(
+        matches!(&errors[..], [(kind, what)] if kind == "ssh" && what.contains("to be ready")),
+        "{errors:?}"
+    );
+    assert_eq!(strings(&file["hosts_collected"]), ["good"]);
+    assert_nothing_here(&file);
+    assert_clean(&good);
+    assert_clean(&late);
 }
 
 /// The bad host's file after a run in which `spoil` was done to it when it had some samples, and what

@@ -6,8 +6,8 @@
 mod common;
 
 use common::cluster::{
-    assert_clean, assert_no_tick_is_missing, cut_connections, errors, kill, left, recorders, run,
-    strings, ticks, wait_for_samples,
+    PROGRAM, assert_clean, assert_no_tick_is_missing, assert_nothing_here, cut_connections, errors,
+    kill, left, recorders, run, strings, ticks, wait_for_samples,
 };
 use common::sshd::Site;
 use common::{DEADLINE, Files, World, entries, wait_until};
@@ -212,6 +212,42 @@ fn a_host_that_is_gone_at_the_end_owes_until_it_is_back() {
     assert!(ticks(&after, "away").len() >= 5);
     assert_clean(&good);
     assert_clean(&away);
+}
+
+#[test]
+fn what_was_fetched_and_is_still_on_hosts_is_removed_by_recover() {
+    let Some(site) = Site::new("rings that stay on hosts") else { return };
+    let world = World::new();
+    let mut hosts = ["n1", "n2"].map(|name| site.host(name).start());
+    // All is fetched, and nothing can be written: until it can, hosts keep what they have.
+    let spoil = "sleep 0.5; rm -rf $W/results; touch $W/results";
+    let options = ["--stop-timeout", "4"];
+    let ran = run(&world, &site, "n1,n2", &options, spoil).ends_with(0);
+    let ran = ran.says(&["the samples are safe in", "ringstat recover"]);
+    for host in &hosts {
+        assert_eq!(left(host).len(), 2, "a ring and its mirror: {:?}", left(host));
+        assert!(recorders(host).is_empty(), "{}", host.name);
+    }
+    std::fs::remove_file(world.results()).unwrap();
+    // What is here already does not need its host.
+    hosts[1].stop();
+    // All is written; that something stays is what it says with its status.
+    let recovered = world.take_the_advice(&ran).has_status(1);
+    recovered.says(&["n2 still has the rings of run", "ringstat hosts --hosts n2 --clean"]);
+    let Files { timeseries: file, .. } = world.files();
+    for name in ["n1", "n2"] {
+        assert_no_tick_is_missing(&file, name);
+        assert_eq!(errors(&file, name), [], "{name}");
+        assert!(file["ringstat"]["hosts"][name]["ended_cleanly"].bool(), "{name}");
+    }
+    assert_eq!(strings(&file["hosts_collected"]), ["n1", "n2"]);
+    assert_nothing_here(&file);
+    assert_clean(&hosts[0]);
+    hosts[1].start();
+    assert_eq!(left(&hosts[1]).len(), 2);
+    let hosts_args = ["hosts", "--hosts", "n2", "--clean", "--yes", "--remote-binary", PROGRAM];
+    world.ringstat(&hosts_args).arg("--ssh-config").arg(site.path("config")).succeeds();
+    assert_clean(&hosts[1]);
 }
 
 #[test]

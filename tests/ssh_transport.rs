@@ -514,9 +514,14 @@ fn a_server_that_stalls_is_given_up() {
     let Some(site) = Site::new("stalls over SSH") else { return };
     let host = site.host("node1").start();
     let mut options = options(&site);
-    let count = stalling(&site, "all", &host, u64::MAX);
-    connect(&spec("all"), &options, soon()).unwrap();
-    let all = count.load(Ordering::SeqCst);
+    // What a server says of its keys when we are in may come before we look: the least is without.
+    let measured = (0..5).map(|number| {
+        let name = format!("all{number}");
+        let count = stalling(&site, &name, &host, u64::MAX);
+        connect(&spec(&name), &options, soon()).unwrap();
+        count.load(Ordering::SeqCst)
+    });
+    let all = measured.min().unwrap();
 
     options.timeout = Duration::from_secs(1);
     for (bytes, step) in [
@@ -616,17 +621,24 @@ impl Drop for Stopped {
 fn a_server_that_drops_connections_is_tried_again() {
     let Some(site) = Site::new("MaxStartups over SSH") else { return };
     let host = site.host("node1").server_config("MaxStartups 2").start();
-    let options = options(&site);
-    std::thread::scope(|scope| {
-        for _ in 0..12 {
-            scope.spawn(|| {
-                let mut link = connect(&spec("node1"), &options, soon()).unwrap();
-                assert_eq!(run(&mut *link, "true", b"").end, End::Status(0));
-            });
-        }
-    });
-    assert!(host.log().contains("MaxStartups"), "some were dropped: {}", host.log());
-    assert_eq!(host.log().matches("Accepted publickey").count(), 12);
+    let _behind = site.host("behind").client_config("ProxyJump node1").start();
+    for (round, options) in (1..).zip(both(&site)) {
+        let dropped = host.log().matches("MaxStartups").count();
+        std::thread::scope(|scope| {
+            let options = &options;
+            for number in 0..12 {
+                // A bastion may drop, too.
+                let name = if number % 2 == 0 { "node1" } else { "behind" };
+                scope.spawn(move || {
+                    let mut link = connect(&spec(name), options, soon()).unwrap();
+                    assert_eq!(run(&mut *link, "true", b"").end, End::Status(0));
+                });
+            }
+        });
+        let log = host.log();
+        assert!(log.matches("MaxStartups").count() > dropped, "some were dropped: {log}");
+        assert_eq!(log.matches("Accepted publickey").count(), 12 * round);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The part of the command line that is about several hosts: which, how they are reached, and what is
 //! started on them.
 
-use super::args::time;
+use super::args::{Places, time};
 use clap::Args;
 use ringstat::HostOptions;
 use std::path::PathBuf;
@@ -115,6 +115,8 @@ pub struct HostsArgs {
     /// With --clean: remove without asking
     #[arg(long, requires = "clean")]
     pub yes: bool,
+    #[command(flatten)]
+    pub places: Places,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use super::host_args::HostsArgs;
 use super::term::{self, Progress, Volume, count};
 use super::{FAILED, USAGE, open_files};
-use ringstat::checking::{CheckOptions, Found, HostReport, Leftovers, Reached, check};
+use ringstat::checking::{CheckOptions, Found, HostReport, Leftovers, Reached, RemotePath, check};
 use ringstat::hosts::{HostList, HostSpec};
 use std::io::{self, IsTerminal, Write};
 
@@ -67,7 +67,14 @@ fn wanted(args: &HostsArgs) -> Result<(Vec<HostSpec>, CheckOptions), String> {
     if hosts.is_empty() {
         return Err("no host is named; give --hosts or --hostfile".to_owned());
     }
-    Ok((hosts, CheckOptions::new(&args.ways.options())?))
+    let mut options = CheckOptions::new(&args.ways.options())?;
+    for dir in args.places.ring_dir.iter().chain(&args.places.mirror_dir) {
+        // As a run with that option takes it, on every host.
+        let path = std::path::absolute(dir).map_err(|error| error.to_string())?;
+        let path = path.to_str().ok_or_else(|| format!("{} is not UTF-8", dir.display()))?;
+        options.dirs.push(RemotePath::new(path).map_err(|why| format!("{path}: {why}"))?);
+    }
+    Ok((hosts, options))
 }
 
 fn checked(hosts: &[HostSpec], options: &CheckOptions) -> Vec<HostReport> {

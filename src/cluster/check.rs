@@ -1,7 +1,7 @@
 //! Whether hosts can be recorded, before anything is: each is reached, asked and looked at, many at
 //! once. Nothing is changed there unless cleaning is asked for.
 
-use super::deploy::{self, Deployed, HostFacts, Program};
+use super::deploy::{self, Deployed, HostFacts, Program, RemotePath};
 use super::hosts::HostSpec;
 use super::leftovers::{self, Leftovers};
 use super::local::{self, Because, Locality};
@@ -25,6 +25,8 @@ pub struct CheckOptions {
     pub ssh: SshOptions,
     /// Which program is to run there.
     pub program: Program,
+    /// Where else runs may have been left than where they are by default.
+    pub dirs: Vec<RemotePath>,
     /// How long one host may take, from when its turn comes.
     pub timeout: Duration,
     /// Remove what was left there.
@@ -38,7 +40,8 @@ impl CheckOptions {
     /// Why there is no program to run there.
     pub fn new(options: &HostOptions) -> Result<CheckOptions, String> {
         let timeout = options.ssh_timeout;
-        Ok(CheckOptions { ssh: options.ssh(), program: options.program()?, timeout, clean: false })
+        let (ssh, program) = (options.ssh(), options.program()?);
+        Ok(CheckOptions { ssh, program, dirs: Vec::new(), timeout, clean: false })
     }
 }
 
@@ -165,8 +168,8 @@ fn reach(host: &HostSpec, options: &CheckOptions) -> Found {
         Ok(facts) => {
             let program = deploy::find(facts, &host.name, &options.program);
             let left = match options.clean {
-                true => leftovers::clean_up(link.as_mut(), deadline),
-                false => leftovers::look(link.as_mut(), deadline),
+                true => leftovers::clean_up(link.as_mut(), &options.dirs, deadline),
+                false => leftovers::look(link.as_mut(), &options.dirs, deadline),
             };
             (program.map_err(|error| error.to_string()), left.map_err(|error| error.to_string()))
         }

@@ -5,10 +5,10 @@
 use super::hosts::HostSpec;
 use super::machine::MachineIdentity;
 use super::protocol::{Place, Settings};
-use super::record::HostRecord;
+use super::record::{HostRecord, HostState};
 use super::transport::Link;
 use super::worker::Worker;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -76,6 +76,8 @@ pub enum Event {
     SetUp,
     /// It has been fetched from, or it will not be before the deadline.
     Settled,
+    /// Nothing is to be done with it any more.
+    Over,
 }
 
 /// What a host is told.
@@ -121,6 +123,7 @@ pub struct Launch {
     events: Receiver<(usize, Event)>,
     set_up: Vec<bool>,
     settled: Vec<bool>,
+    over: Vec<bool>,
 }
 
 impl Launch {
@@ -162,8 +165,8 @@ impl Launch {
                 .spawn(move || worker.run(deadline))?;
             commands.push(sender);
         }
-        let (set_up, settled) = (vec![false; count], vec![false; count]);
-        Ok(Launch { shared, commands, events, set_up, settled })
+        let [set_up, settled, over] = std::array::from_fn(|_| vec![false; count]);
+        Ok(Launch { shared, commands, events, set_up, settled, over })
     }
 
     /// Waits until every host is ready or has failed, or until `deadline`.
@@ -198,19 +201,20 @@ impl Launch {
     }
 
     /// Ends all conversations. What has been fetched from a host is removed there, unless it is one of
-    /// `kept`. Waits for them until `deadline`.
+    /// `kept`. Waits for that until `deadline`, and not for hosts that cannot be reached: what they owe
+    /// stays with them.
     pub fn end(mut self, kept: &[String], deadline: Instant) -> Vec<HostRecord> {
         for (commands, record) in self.commands.iter().zip(self.records()) {
             let discard = !kept.contains(&record.spec.name);
             let _ = commands.send(Command::End { discard });
         }
         self.commands.clear();
-        // Each drops its end.
-        while let Ok(_) | Err(RecvTimeoutError::Timeout) = self.events.recv_deadline(deadline) {
-            if Instant::now() >= deadline {
-                break;
-            }
-        }
+        let is_awaited = |launch: &Launch| {
+            let records = lock(&launch.shared.records);
+            let mut all = records.iter().zip(&launch.over);
+            all.any(|(record, over)| !over && record.state == HostState::Collected)
+        };
+        while is_awaited(&self) && self.next_event(deadline) {}
         self.records()
     }
 
@@ -239,10 +243,66 @@ impl Launch {
         let flags = match event {
             Event::SetUp => &mut self.set_up,
             Event::Settled => &mut self.settled,
+            Event::Over => &mut self.over,
         };
         if let Some(flag) = flags.get_mut(index) {
             *flag = true;
         }
         true
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use uuid::Uuid;
+
+    /// Reaches nobody before its other end is gone.
+    struct Blocked(Mutex<mpsc::Receiver<()>>, mpsc::Sender<()>);
+
+    impl Connect for Blocked {
+        fn connect(&self, _host: &HostSpec, _: Instant) -> Result<Box<dyn Link>, String> {
+            let _ = self.1.send(());
+            let _ = lock(&self.0).recv();
+            Err("nobody".to_owned())
+        }
+
+        fn agent_line(
+            &self,
+            _host: &HostSpec,
+            _link: &mut dyn Link,
+            _arguments: &str,
+            _deadline: Instant,
+        ) -> Result<String, String> {
+            Err("nobody".to_owned())
+        }
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_host_that_cannot_be_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec: HostSpec = "away".parse().unwrap();
+        let place = Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None };
+        let record = HostRecord::new(spec.clone(), Uuid::nil(), HostState::Recording);
+        let dir = dir.path().to_owned();
+        let plan = HostPlan { spec, place, settings: None, dir, record };
+        let limits = Limits {
+            timeout: Duration::from_secs(600),
+            heartbeat: None,
+            orphan_timeout: Duration::from_secs(600),
+            host_bytes: 0,
+        };
+        let (release, blocked) = mpsc::channel();
+        let (began, begun) = mpsc::channel();
+        let connect = Arc::new(Blocked(Mutex::new(blocked), began));
+        let launch = Launch::begin(vec![plan], connect, limits, None).unwrap();
+        let far = Instant::now() + Duration::from_secs(60);
+        launch.stop(far);
+        begun.recv().unwrap();
+        let records = launch.end(&[], far);
+        assert!(Instant::now() < far, "it was waited for");
+        assert!(records[0].state.owes(), "{:?}", records[0].state);
+        drop(release);
     }
 }

@@ -2,6 +2,7 @@
 //! died. Looks, and removes what is wanted no more; what lives stays, and what is not ours is not
 //! touched.
 
+use super::deploy::RemotePath;
 use super::shell::{self, Answers, ScriptError, clean};
 use super::transport::Link;
 use std::io;
@@ -42,34 +43,50 @@ impl Leftovers {
     }
 }
 
-/// Looks for what is there.
+/// Looks for what is there, where runs are by default and below `dirs`.
 ///
 /// # Errors
 /// [`ScriptError`].
-pub fn look(link: &mut dyn Link, deadline: Instant) -> Result<Leftovers, ScriptError> {
-    ask(link, "", deadline)
+pub fn look(
+    link: &mut dyn Link,
+    dirs: &[RemotePath],
+    deadline: Instant,
+) -> Result<Leftovers, ScriptError> {
+    ask(link, "", dirs, deadline)
 }
 
 /// Removes what is dead, as it is then; what it was.
 ///
 /// # Errors
 /// [`ScriptError`].
-pub fn clean_up(link: &mut dyn Link, deadline: Instant) -> Result<Leftovers, ScriptError> {
-    ask(link, "yes", deadline)
+pub fn clean_up(
+    link: &mut dyn Link,
+    dirs: &[RemotePath],
+    deadline: Instant,
+) -> Result<Leftovers, ScriptError> {
+    ask(link, "yes", dirs, deadline)
 }
 
-fn ask(link: &mut dyn Link, remove: &str, deadline: Instant) -> Result<Leftovers, ScriptError> {
-    let body = format!("k={remove}; {SCRIPT}");
+fn ask(
+    link: &mut dyn Link,
+    remove: &str,
+    dirs: &[RemotePath],
+    deadline: Instant,
+) -> Result<Leftovers, ScriptError> {
+    let mut words: Vec<String> = dirs.iter().map(RemotePath::word).collect();
+    words.sort();
+    words.dedup();
+    let body = format!("k={remove}; set -- {}; {SCRIPT}", words.join(" "));
     let answers = shell::run(link, &body, &mut io::empty(), deadline, &mut |_| {})?;
     Ok(Leftovers::of(&answers))
 }
 
 /// A run lives as long as its directory is locked (flock(2)); a lock on another file with the same
 /// inode number errs on the side of leaving it. Only a run whose manifest names its launcher is an
-/// agent's: others owe their files to a user of that host. See [`shell`] for what may stand here.
+/// agent's: others owe their files to a user of that host. Its arguments are further directories. See [`shell`] for what may stand here.
 const SCRIPT: &str = concat!(
     r#"i=0; w=$(cat /proc/locks 2>/dev/null); "#,
-    r#"for b in "/dev/shm/ringstat-$(id -u)" "/var/tmp/ringstat-$(id -u)"; do "#,
+    r#"for b in "/dev/shm/ringstat-$(id -u)" "/var/tmp/ringstat-$(id -u)" "$@"; do "#,
     r#"for x in "$b"/*-*-*-*-*; do "#,
     r#"[ -L "$x" ] && continue; [ -d "$x" ] && [ -O "$x" ] || continue; "#,
     r#"grep -q "\"launcher\"" "$x/run.json" 2>/dev/null || continue; i=$((i+1)); "#,
@@ -159,7 +176,7 @@ mod tests {
                 continue;
             }
             let mut link = TestLink::new(&[shell], home.path());
-            let found = look(&mut link, in_time()).unwrap();
+            let found = look(&mut link, &[], in_time()).unwrap();
             assert!(found.living.contains(&live.name()), "{shell}: {found:?}");
             for run in [&dead, &mirror, &noted] {
                 let size = found.dead.iter().find(|(path, _)| *path == run.name());
@@ -175,7 +192,7 @@ mod tests {
         }
 
         let mut link = TestLink::new(&["sh"], home.path());
-        let removed = clean_up(&mut link, in_time()).unwrap();
+        let removed = clean_up(&mut link, &[], in_time()).unwrap();
         assert!(removed.dead.iter().any(|(path, _)| *path == dead.name()), "{removed:?}");
         assert!(!dead.0.exists() && !mirror.0.exists() && !cache.join("aa").exists());
         assert!(live.0.join("00000.ring").exists() && users.0.join("00000.ring").exists());
@@ -186,7 +203,7 @@ mod tests {
 
         program.kill().unwrap();
         program.wait().unwrap();
-        clean_up(&mut link, in_time()).unwrap();
+        clean_up(&mut link, &[], in_time()).unwrap();
         assert!(!cache.exists(), "nothing is left");
     }
 }

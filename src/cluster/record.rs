@@ -71,6 +71,8 @@ pub enum HostState {
     Collected,
     /// It was never ready: it has no samples.
     Failed,
+    /// It was not ready in time, and has no samples; a recorder may wait there for its start.
+    GivenUp,
     /// It is the same machine as the one of that name.
     SameAs(String),
 }
@@ -79,6 +81,12 @@ impl HostState {
     /// Whether there may be samples that can be fetched.
     pub fn owes(&self) -> bool {
         matches!(self, HostState::Ready | HostState::Recording | HostState::Owing)
+    }
+
+    /// Whether something is to be done with it when it can be reached: samples are to be fetched, or
+    /// what waits there to be ended.
+    pub fn is_pending(&self) -> bool {
+        self.owes() || *self == HostState::GivenUp
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod beats;
 mod claims;
+mod given_up;
 
 use super::clock::{self, Offset};
 use super::collect::{CollectError, Collected, collect};
@@ -36,6 +37,8 @@ enum Phase {
     Ready,
     /// Records by itself.
     Recording,
+    /// Was not ready in time: a recorder that may wait there is to be ended.
+    GivenUp,
     /// To be stopped and fetched from.
     Collecting,
     /// Everything of it is here.
@@ -81,6 +84,7 @@ pub(super) struct Worker {
     go: Option<u64>,
     stop: Option<Instant>,
     end: Option<bool>,
+    has_asked_to_prepare: bool,
     has_asked_to_stop: bool,
     /// As it was measured last.
     offset: Offset,
@@ -97,7 +101,13 @@ impl Worker {
     ) -> Worker {
         Worker {
             index,
-            phase: if plan.settings.is_some() { Phase::SetUp } else { Phase::Collecting },
+            phase: match plan.record.state {
+                HostState::GivenUp => Phase::GivenUp,
+                _ if plan.settings.is_some() => Phase::SetUp,
+                _ => Phase::Collecting,
+            },
+            // What was fetched had been stopped.
+            has_asked_to_stop: plan.record.state == HostState::Collected,
             plan,
             shared,
             commands,
@@ -105,7 +115,7 @@ impl Worker {
             go: None,
             stop: None,
             end: None,
-            has_asked_to_stop: false,
+            has_asked_to_prepare: false,
             offset: Offset::default(),
         }
     }
@@ -117,6 +127,9 @@ impl Worker {
             let before = self.phase;
             let deadline = match self.phase {
                 Phase::SetUp => set_up_deadline,
+                Phase::GivenUp => {
+                    self.stop.unwrap_or_else(|| Instant::now() + self.shared.limits.timeout)
+                }
                 Phase::Collecting => match self.stop {
                     Some(deadline) => deadline,
                     None => {
@@ -138,6 +151,7 @@ impl Worker {
         }
         self.tell(Event::SetUp);
         self.tell(Event::Settled);
+        self.tell(Event::Over);
     }
 
     /// Whether it is worth another attempt.
@@ -147,8 +161,17 @@ impl Worker {
         let is_lost = is_lost || kind == FailureKind::Ssh;
         let failure = Failure { kind, time_unix_ns: clock::now().wall_ns, message: what };
         let phase = self.phase;
-        self.update(|record| record.trouble = Some(failure.clone()));
+        if phase != Phase::GivenUp {
+            self.update(|record| record.trouble = Some(failure.clone()));
+        }
+        let is_late = self.stop.is_some_and(|deadline| Instant::now() >= deadline);
         match phase {
+            Phase::SetUp if is_lost && self.gives_up() => {
+                // Nobody waits for it.
+                self.tell(Event::SetUp);
+                self.end.is_none()
+            }
+            Phase::GivenUp => !is_late && self.end.is_none(),
             Phase::SetUp => {
                 self.fail(HostState::Failed);
                 false
@@ -157,7 +180,6 @@ impl Worker {
             // What is not discarded stays there, and is said to.
             Phase::Collected | Phase::Over => false,
             Phase::Collecting if is_lost => {
-                let is_late = self.stop.is_some_and(|deadline| Instant::now() >= deadline);
                 if is_late {
                     self.fail(HostState::Owing);
                 }
@@ -196,6 +218,9 @@ impl Worker {
             .map_err(|error| ssh(true)(format!("the agent cannot be started: {error}")))?;
         let (mut session, hello) = Session::begin(channel, &nonce, deadline)?;
         let there = self.attach(&mut session, self.plan.place.clone(), deadline)?;
+        if self.phase == Phase::GivenUp {
+            return self.withdraw(&mut session);
+        }
         if self.phase == Phase::SetUp {
             self.update(|record| {
                 record.hostname.clone_from(&hello.hostname);
@@ -232,6 +257,7 @@ impl Worker {
         self.measure(session, CLOCK_TRIPS, false, deadline)?;
         let Some(settings) = self.plan.settings.clone() else { return Ok(()) };
         let prepare = Request::Prepare(Box::new(settings));
+        self.has_asked_to_prepare = true;
         match session.ask(&prepare, deadline, "the recorder to be ready")? {
             Reply::Prepared => {}
             other => return Err(unexpected(&other, "a recorder that is ready").into()),
@@ -245,7 +271,7 @@ impl Worker {
         let timeout = self.shared.limits.timeout;
         loop {
             match self.phase {
-                Phase::SetUp | Phase::Over => return Ok(()),
+                Phase::SetUp | Phase::GivenUp | Phase::Over => return Ok(()),
                 Phase::Ready => match (self.go, self.stop, self.end) {
                     (_, Some(_), _) => self.phase = Phase::Collecting,
                     (_, _, Some(_)) => self.leave(session),

@@ -34,7 +34,7 @@ impl FoundRun {
         let mut hosts = cluster::fetch(&mut known, dir.as_deref(), &mut |_, _| {});
         let owing = known.owing();
         if was_incomplete && !owing.is_empty() && owing.len() == before {
-            let why = known.hosts.iter().filter(|host| host.state.owes());
+            let why = known.hosts.iter().filter(|host| host.state.is_pending());
             let why = why.flat_map(|host| &host.errors).last();
             return Err(FinishError::Owed {
                 hosts: owing.join(", "),
@@ -55,7 +55,7 @@ impl FoundRun {
         manifest.cluster = Some(known.clone());
         manifest.warnings.retain(|warning| !warning.contains("ringstat recover"));
         if known.is_incomplete {
-            manifest.warnings.push(cluster::still_owed(&owing, self.run_id));
+            manifest.warnings.push(cluster::still_owed(&known, self.run_id));
         }
         let order = Order {
             manifest: &mut manifest,
@@ -69,7 +69,7 @@ impl FoundRun {
         let mut files = order.carry_out()?;
         files.problems.extend(hosts.end(&mut known, &unread));
         if !owing.is_empty() {
-            files.problems.push(cluster::still_owed(&owing, self.run_id));
+            files.problems.push(cluster::still_owed(&known, self.run_id));
         }
         if !unread.is_empty() {
             files.problems.push(cluster::not_all_read(&unread, &self.dirs, self.run_id));

@@ -66,7 +66,7 @@ impl Settled {
         let owing = known.owing();
         if !owing.is_empty() {
             known.is_incomplete = true;
-            let warning = cluster::still_owed(&owing, self.manifest.run_id);
+            let warning = cluster::still_owed(known, self.manifest.run_id);
             self.manifest.warnings.push(warning);
         }
         // If it cannot be saved, `recover` asks the hosts again.
@@ -84,9 +84,16 @@ impl Settled {
         problems
     }
 
+    /// Those that `recover` needs: with a ring of this host or of another, or with what is known of
+    /// hosts that still have theirs.
     fn dirs_with_rings(&self) -> Vec<PathBuf> {
+        let known = self.manifest.cluster.as_ref();
+        let is_owed = known.is_some_and(|known| !known.owing().is_empty());
         let dirs = self.dirs.iter().map(|dir| dir.path().to_owned());
-        dirs.filter(|dir| has_ring(dir)).collect()
+        let is_needed = |dir: &PathBuf| {
+            has_ring(dir) || host_dirs(dir).iter().any(|of_host| is_owed || has_ring(of_host))
+        };
+        dirs.filter(is_needed).collect()
     }
 
     /// Sentences of those that stay: `recover` sees that nothing is owed, and removes them.
@@ -111,9 +118,15 @@ pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
     )
 }
 
-/// Whether a directory has rings of other hosts.
+/// The directories for rings of other hosts.
+fn host_dirs(dir: &Path) -> Vec<PathBuf> {
+    let hosts = std::fs::read_dir(dir.join(HOSTS_DIR)).into_iter().flatten().flatten();
+    hosts.map(|entry| entry.path()).collect()
+}
+
+/// Whether a directory may have rings of other hosts.
 fn has_hosts(dir: &Path) -> bool {
-    std::fs::read_dir(dir.join(HOSTS_DIR)).is_ok_and(|mut hosts| hosts.next().is_some())
+    !host_dirs(dir).is_empty()
 }
 
 /// Whether a directory has a ring file.

@@ -1,8 +1,12 @@
 //! A link between a launcher and a host's server that a test can spoil: delayed, stalled, cut, dead. It
 //! listens where the host's part of the configuration says that the server is.
 
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket_with,
+};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -97,6 +101,34 @@ impl Proxy {
     fn change(&self, change: impl FnOnce(&mut Weather)) {
         change(&mut self.shared.weather.lock().unwrap());
         self.shared.changed.notify_all();
+    }
+}
+
+/// A server that does not answer: nobody takes connections, and no more are let wait.
+pub struct BlackHole {
+    pub port: u16,
+    _listener: OwnedFd,
+    _waiting: Vec<OwnedFd>,
+}
+
+impl BlackHole {
+    /// At 127.0.0.1.
+    pub fn new() -> BlackHole {
+        let socket = || {
+            let flags = SocketFlags::NONBLOCK;
+            socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap()
+        };
+        let listener = socket();
+        bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listen(&listener, 0).unwrap();
+        let address = SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
+        let waiting = (0..4).map(|_| {
+            let client = socket();
+            // It goes on by itself, as far as it can.
+            let _ = connect(&client, &address);
+            client
+        });
+        BlackHole { port: address.port(), _waiting: waiting.collect(), _listener: listener }
     }
 }
 

@@ -47,7 +47,7 @@ impl Program {
     }
 }
 
-/// A path on a host: absolute, below `~/`, or a name that is looked for in `PATH`.
+/// A path on a host: absolute, below `~/`, or, of a program, a name that is looked for in `PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemotePath(String);
 
@@ -59,16 +59,16 @@ impl RemotePath {
     pub fn new(path: &str) -> Result<RemotePath, String> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._/+@%=:,~-".contains(c);
         match path.chars().find(|c| !is_plain(*c)) {
-            Some(c) => Err(format!("{c:?} cannot stand in the path of a program on another host")),
+            Some(c) => Err(format!("{c:?} cannot stand in a path on another host")),
             None if path.is_empty() || path.starts_with('-') || path.len() > 1024 => {
-                Err("this is no path of a program".to_owned())
+                Err("this is no path on another host".to_owned())
             }
             None => Ok(RemotePath(path.to_owned())),
         }
     }
 
     /// As a word of `sh`.
-    fn word(&self) -> String {
+    pub(super) fn word(&self) -> String {
         match self.0.strip_prefix("~/") {
             Some(rest) => format!(r#""$HOME/{rest}""#),
             None => format!(r#""{}""#, self.0),

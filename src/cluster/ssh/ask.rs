@@ -3,6 +3,7 @@
 
 use super::SshOptions;
 use super::error::{ConnectError, Step};
+use super::throttle::Turn;
 use crate::cluster::hosts::HostSpec;
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -16,26 +17,6 @@ const MAX_ANSWER_BYTES: u64 = 1 << 20;
 /// Directives in small letters with their values, each that counts once, `identityfile` and
 /// `certificatefile` as often as they are given.
 pub type Directives = Vec<(String, String)>;
-
-/// Whether keys of `spec` that are on no file are to be added to one.
-///
-/// # Errors
-/// [`ConnectError::Configuration`], also where there is no such program, and
-/// [`ConnectError::TimedOut`] if it takes too long.
-pub fn adds_new_keys(
-    spec: &HostSpec,
-    options: &SshOptions,
-    deadline: Instant,
-) -> Result<bool, ConnectError> {
-    match ask_ssh(spec, options, deadline)? {
-        Some(directives) => Ok(adds_new(&directives, options)),
-        None => Err(ConnectError::Configuration {
-            host: spec.name.clone(),
-            found: "there is no OpenSSH program".into(),
-            remedy: "install openssh-client, or name the program with --ssh-program".into(),
-        }),
-    }
-}
 
 /// Whether they say that new keys are taken, as the options may.
 pub fn adds_new(directives: &Directives, options: &SshOptions) -> bool {
@@ -77,6 +58,33 @@ pub fn is_user_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(is_plain)
 }
 
+/// The hosts of a `ProxyJump`, each `[ssh://][user@]host[:port]`.
+///
+/// # Errors
+/// A sentence.
+pub fn jump(text: &str) -> Result<Vec<HostSpec>, String> {
+    text.split(',').map(one_jump).collect()
+}
+
+fn one_jump(text: &str) -> Result<HostSpec, String> {
+    let wrong = || format!("ProxyJump {text:?} is not understood");
+    let rest = text.trim().strip_prefix("ssh://").unwrap_or(text.trim());
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => (Some(user.to_owned()), rest),
+        None => (None, rest),
+    };
+    let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, after)) => (host, after.strip_prefix(':')),
+        None if rest.matches(':').count() > 1 => (rest, None),
+        None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
+    };
+    let port = port.map(|port| port.parse().map_err(|_| wrong())).transpose()?;
+    if !is_host_name(host) {
+        return Err(wrong());
+    }
+    Ok(HostSpec { name: host.to_owned(), user, host: host.to_owned(), port })
+}
+
 /// What `ssh -G` says of `spec`; `None` where there is no such program.
 ///
 /// # Errors
@@ -84,6 +92,7 @@ pub fn is_user_name(name: &str) -> bool {
 pub fn ask_ssh(
     spec: &HostSpec,
     options: &SshOptions,
+    turn: &Turn,
     deadline: Instant,
 ) -> Result<Option<Directives>, ConnectError> {
     check_names(spec)?;
@@ -112,7 +121,7 @@ pub fn ask_ssh(
         });
     }
     let since = Instant::now();
-    let answer = receiver.recv_timeout(deadline.saturating_duration_since(since));
+    let answer = turn.receive(&receiver, deadline);
     if answer.is_err() {
         let _ = child.kill();
     }

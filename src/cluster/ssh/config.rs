@@ -2,9 +2,10 @@
 //! program, else read by [`plain`](super::plain). Knows no connection and no key.
 
 use super::SshOptions;
-use super::ask::{Directives, adds_new, ask_ssh, check_names, is_host_name, is_user_name};
+use super::ask::{Directives, adds_new, ask_ssh, check_names, is_host_name, is_user_name, jump};
 use super::error::ConnectError;
 use super::plain;
+use super::throttle::Turn;
 use crate::cluster::hosts::HostSpec;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -62,6 +63,7 @@ pub enum Family {
 pub fn resolve(
     spec: &HostSpec,
     options: &SshOptions,
+    turn: &Turn,
     deadline: Instant,
 ) -> Result<Target, ConnectError> {
     check_names(spec)?;
@@ -70,7 +72,7 @@ pub fn resolve(
         found,
         remedy: USE_THE_PROGRAM.into(),
     };
-    let directives = match ask_ssh(spec, options, deadline)? {
+    let directives = match ask_ssh(spec, options, turn, deadline)? {
         Some(directives) => directives,
         None => plain::read(spec, options).map_err(wrong)?,
     };
@@ -114,7 +116,7 @@ fn target(
     let paths = |name| some(name).map(|value| tokens.path(value)).collect::<Result<Vec<_>, _>>();
 
     let route = if let Some(jumps) = one("proxyjump") {
-        Route::Jump(jumps.split(',').map(jump).collect::<Result<_, _>>()?)
+        Route::Jump(jump(jumps)?)
     } else if let Some(command) = one("proxycommand") {
         Route::Command(tokens.command(command)?)
     } else {
@@ -165,26 +167,6 @@ fn local_user() -> Option<String> {
         .into_iter()
         .find(|name| !name.is_empty())
         .or_else(|| rustix::process::getuid().is_root().then(|| "root".to_owned()))
-}
-
-/// One of a `ProxyJump`: `[ssh://][user@]host[:port]`.
-fn jump(text: &str) -> Result<HostSpec, String> {
-    let wrong = || format!("ProxyJump {text:?} is not understood");
-    let rest = text.trim().strip_prefix("ssh://").unwrap_or(text.trim());
-    let (user, rest) = match rest.rsplit_once('@') {
-        Some((user, rest)) => (Some(user.to_owned()), rest),
-        None => (None, rest),
-    };
-    let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, after)) => (host, after.strip_prefix(':')),
-        None if rest.matches(':').count() > 1 => (rest, None),
-        None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
-    };
-    let port = port.map(|port| port.parse().map_err(|_| wrong())).transpose()?;
-    if !is_host_name(host) {
-        return Err(wrong());
-    }
-    Ok(HostSpec { name: host.to_owned(), user, host: host.to_owned(), port })
 }
 
 /// A list of files. `ssh -G` does not quote blanks in names: a file begins where `/` or `~` does.
@@ -341,7 +323,8 @@ Host *
         for name in names {
             for (user, port) in [(None, None), (Some("me".to_owned()), Some(7))] {
                 let spec = HostSpec { user, port, ..spec(name) };
-                let Some(asked) = ask_ssh(&spec, &options, soon()).unwrap() else {
+                let turn = options.throttle().turn(soon()).unwrap();
+                let Some(asked) = ask_ssh(&spec, &options, &turn, soon()).unwrap() else {
                     eprintln!("SKIPPED: there is no ssh to compare with");
                     assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
                     return;

@@ -35,6 +35,9 @@ impl std::fmt::Display for Step {
     }
 }
 
+/// What to do about one whose turn has not come.
+pub const OTHERS_FIRST: &str = "others were before it; allow more --ssh-workers, or more time";
+
 /// Why a host could not be connected to. `host` is the host as the user named it, or the one that
 /// is jumped through.
 #[derive(Debug, Error)]

@@ -22,8 +22,8 @@ mod plain;
 pub mod route;
 #[cfg(feature = "ssh")]
 pub mod session;
-#[cfg_attr(not(feature = "ssh"), allow(dead_code))]
 pub mod throttle;
+pub mod tries;
 
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::transport::{Link, program};
@@ -66,7 +66,7 @@ impl SshOptions {
     }
 
     /// How many connections are being set up.
-    pub fn throttle(&self) -> &Throttle {
+    pub fn throttle(&self) -> &Arc<Throttle> {
         &self.throttle
     }
 }

@@ -5,16 +5,19 @@ use super::SshOptions;
 use super::config::{Family, Route, Target, resolve};
 use super::error::{ConnectError, Step};
 use super::session::{Failed, Session};
+use super::throttle::Turn;
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::transport::poll;
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, Read, Seek, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 /// More servers than that one after the other is a circle.
@@ -87,19 +90,20 @@ impl Drop for Proxy {
 pub fn open(
     target: &Target,
     options: &SshOptions,
+    turn: &Arc<Turn>,
     deadline: Instant,
     hops: usize,
 ) -> Result<Socket, ConnectError> {
     match &target.route {
-        Route::Direct => tcp(target, deadline).map(Socket::Tcp),
+        Route::Direct => tcp(target, turn, deadline).map(Socket::Tcp),
         Route::Command(command) => proxy(target, command),
-        Route::Jump(chain) => jump(target, chain, options, deadline, hops).map(Socket::Hop),
+        Route::Jump(chain) => jump(target, chain, options, turn, deadline, hops).map(Socket::Hop),
     }
 }
 
-fn tcp(target: &Target, deadline: Instant) -> Result<TcpStream, ConnectError> {
+fn tcp(target: &Target, turn: &Turn, deadline: Instant) -> Result<TcpStream, ConnectError> {
     let since = Instant::now();
-    let addresses = addresses(target, deadline)?;
+    let addresses = addresses(target, turn, deadline)?;
     let mut last = None;
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -108,7 +112,7 @@ fn tcp(target: &Target, deadline: Instant) -> Result<TcpStream, ConnectError> {
         if share.is_zero() {
             break;
         }
-        match TcpStream::connect_timeout(address, share) {
+        match connect(address, turn, Instant::now() + share) {
             Ok(stream) => {
                 // Else each round trip of the handshake waits for an acknowledgement.
                 let _ = stream.set_nodelay(true);
@@ -138,8 +142,43 @@ fn tcp(target: &Target, deadline: Instant) -> Result<TcpStream, ConnectError> {
     })
 }
 
+/// One that does not answer has no turn meanwhile.
+fn connect(address: &SocketAddr, turn: &Turn, deadline: Instant) -> io::Result<TcpStream> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, address) {
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => {
+            let answered = turn.watch(deadline, |until| {
+                let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+                poll(&mut fds, until)?;
+                io::Result::Ok((!fds[0].revents().is_empty()).then_some(()))
+            })?;
+            if answered.is_none() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            rustix::net::sockopt::socket_error(&socket)??;
+            if !turn.take(deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// The look-up may take any time: it is waited for elsewhere.
-fn addresses(target: &Target, deadline: Instant) -> Result<Vec<SocketAddr>, ConnectError> {
+fn addresses(
+    target: &Target,
+    turn: &Turn,
+    deadline: Instant,
+) -> Result<Vec<SocketAddr>, ConnectError> {
     let (sender, receiver) = mpsc::channel();
     let asked = (target.host.clone(), target.port);
     let since = Instant::now();
@@ -153,8 +192,7 @@ fn addresses(target: &Target, deadline: Instant) -> Result<Vec<SocketAddr>, Conn
         found,
     };
     thread.map_err(|error| failed(error.to_string()))?;
-    let left = deadline.saturating_duration_since(since);
-    let found = receiver.recv_timeout(left).map_err(|_| ConnectError::TimedOut {
+    let found = turn.receive(&receiver, deadline).map_err(|_| ConnectError::TimedOut {
         host: target.name.clone(),
         step: Step::Resolve,
         after: since.elapsed(),
@@ -196,6 +234,7 @@ fn jump(
     target: &Target,
     chain: &[HostSpec],
     options: &SshOptions,
+    turn: &Arc<Turn>,
     deadline: Instant,
     hops: usize,
 ) -> Result<UnixStream, ConnectError> {
@@ -209,9 +248,10 @@ fn jump(
     theirs.set_nonblocking(true).map_err(failed)?;
     let (sender, receiver) = mpsc::channel();
     let asked = (target.host.clone(), target.port, chain.to_vec(), options.clone());
+    let turn = turn.clone();
     let carry = move || {
         let (host, port, chain, options) = asked;
-        match hop(&host, port, &chain, &options, deadline, hops + 1) {
+        match hop(&host, port, &chain, &options, turn, deadline, hops + 1) {
             Ok((session, channel)) => {
                 let _ = sender.send(Ok(()));
                 let _ = pump(&session, channel, &theirs);
@@ -242,6 +282,7 @@ fn hop(
     port: u16,
     chain: &[HostSpec],
     options: &SshOptions,
+    turn: Arc<Turn>,
     deadline: Instant,
     hops: usize,
 ) -> Result<(Session, ssh2::Channel), ConnectError> {
@@ -256,11 +297,11 @@ fn hop(
     if hops > MAX_HOPS {
         return Err(wrong(&last.name, "ProxyJump goes in a circle"));
     }
-    let mut target = resolve(last, options, deadline)?;
+    let mut target = resolve(last, options, &turn, deadline)?;
     if !before.is_empty() {
         target.route = Route::Jump(before.to_vec());
     }
-    let session = Session::connect(&target, options, deadline, hops)?;
+    let mut session = Session::connect(&target, options, &turn, deadline, hops)?;
     let channel = session.until(deadline, |ssh| ssh.channel_direct_tcpip(host, port, None));
     let channel = channel.map_err(|failed| ConnectError::Connect {
         host: target.name.clone(),
@@ -272,6 +313,7 @@ fn hop(
         },
         remedy: "check that the next host can be reached from there, and AllowTcpForwarding",
     })?;
+    session.is_set_up();
     Ok((session, channel))
 }
 

@@ -7,6 +7,8 @@ use super::config::Target;
 use super::error::{ConnectError, Step};
 use super::known_hosts::{self, Entries, Verdict, key_type, lookup_name};
 use super::route::{self, Socket};
+use super::throttle::Turn;
+use super::tries::Tries;
 use crate::cluster::transport::poll;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -15,15 +17,13 @@ use ssh2::{BlockDirections, ErrorCode, HashType, MethodType};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What libssh2 says when nothing goes on now, and when the server has gone away.
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 const SOCKET_DISCONNECT: ErrorCode = ErrorCode::Session(-13);
 const SOCKET_RECV: ErrorCode = ErrorCode::Session(-43);
 const KEX_FAILURE: ErrorCode = ErrorCode::Session(-5);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const MAX_TRIES: u32 = 8;
 
 /// Why a call did not succeed.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ impl Failed {
 pub struct Session {
     ssh: ssh2::Session,
     socket: Arc<Socket>,
+    /// As long as it is being set up.
+    turn: Option<Arc<Turn>>,
 }
 
 impl Drop for Session {
@@ -59,13 +61,15 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Connects to `target`, makes sure that it is the right one, and logs in.
+    /// Connects to `target`, makes sure that it is the right one, and logs in. It has the `turn` until it
+    /// is [set up](Self::is_set_up).
     ///
     /// # Errors
     /// [`ConnectError`].
     pub fn connect(
         target: &Target,
         options: &SshOptions,
+        turn: &Arc<Turn>,
         deadline: Instant,
         hops: usize,
     ) -> Result<Session, ConnectError> {
@@ -76,45 +80,45 @@ impl Session {
             after: since.elapsed(),
             remedy,
         };
-        let Some(_permit) = options.throttle.at(&target.host, target.port, deadline) else {
+        let Some(_permit) =
+            options.throttle.at(&[(target.host.clone(), target.port)], turn, deadline)
+        else {
             let remedy = "others wait for the same server; give a longer --ssh-timeout";
             return Err(timed_out(Step::Connect, remedy));
         };
         let on_file = OnFile::read(target)?;
-        let mut tries = 0;
+        let mut tries = Tries::default();
         let session = loop {
-            let mut session = Session::new(route::open(target, options, deadline, hops)?, target)?;
+            let socket = route::open(target, options, turn, deadline, hops)?;
+            let mut session = Session::new(socket, turn, target)?;
             session.prefer(&on_file, target)?;
             let failed = match session.handshake(deadline) {
                 Ok(()) => break session,
                 Err(failed) => failed,
             };
-            tries += 1;
-            // A server that has too many connections, or has had too many bad ones, drops some.
             let is_dropped = matches!(&failed, Failed::Ssh(error)
                 if [SOCKET_DISCONNECT, SOCKET_RECV].contains(&error.code()));
-            // Half of it at random, so that those who were dropped together do not come together.
-            let pause = FIRST_PAUSE * 2u32.pow(tries - 1);
-            let pause = pause.mul_f64(0.5 + fastrand::f64());
-            if !is_dropped || tries == MAX_TRIES || Instant::now() + pause >= deadline {
+            if is_dropped {
+                // Its place at the server is free for the next try.
+                session.socket.shut();
+            }
+            if !tries.again(is_dropped, turn, deadline) {
                 return Err(match failed {
                     Failed::TimedOut => timed_out(
                         Step::Handshake,
                         "something listens there but does not speak SSH, or is overloaded; check \
                          it, or give a longer --ssh-timeout",
                     ),
-                    failed => session.not_agreed(target, &failed, tries),
+                    failed => session.not_agreed(target, &failed, tries.count()),
                 });
             }
-            drop(session);
-            std::thread::sleep(pause);
         };
         on_file.check(target, &session.ssh)?;
         auth::log_in(&session, target, deadline)?;
         Ok(session)
     }
 
-    fn new(socket: Socket, target: &Target) -> Result<Session, ConnectError> {
+    fn new(socket: Socket, turn: &Arc<Turn>, target: &Target) -> Result<Session, ConnectError> {
         let mut ssh = ssh2::Session::new().map_err(|error| ConnectError::Connect {
             host: target.name.clone(),
             to: target.host.clone(),
@@ -124,7 +128,7 @@ impl Session {
         let socket = Arc::new(socket);
         ssh.set_tcp_stream(Arc::clone(&socket));
         ssh.set_blocking(false);
-        Ok(Session { ssh, socket })
+        Ok(Session { ssh, socket, turn: Some(turn.clone()) })
     }
 
     fn handshake(&mut self, deadline: Instant) -> Result<(), Failed> {
@@ -158,8 +162,21 @@ impl Session {
             return Err(Failed::TimedOut);
         }
         let wanted = self.wanted() | PollFlags::IN;
-        let mut fds = [PollFd::new(self.socket(), wanted)];
-        poll(&mut fds, deadline).map_err(Failed::Io)
+        let look = |until| {
+            let mut fds = [PollFd::new(self.socket(), wanted)];
+            poll(&mut fds, until)?;
+            Ok((!fds[0].revents().is_empty()).then_some(()))
+        };
+        let Some(turn) = &self.turn else { return look(deadline).map(drop).map_err(Failed::Io) };
+        match turn.watch(deadline, look).map_err(Failed::Io)? {
+            Some(()) if turn.take(deadline) => Ok(()),
+            _ => Err(Failed::TimedOut),
+        }
+    }
+
+    /// It is logged in: the turn is for others.
+    pub fn is_set_up(&mut self) {
+        self.turn = None;
     }
 
     /// What libssh2 waits for, beyond input.

@@ -4,10 +4,11 @@ use super::{Channel, End, Link, poll};
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::ssh::SshOptions;
 use crate::cluster::ssh::config::resolve;
-use crate::cluster::ssh::error::{ConnectError, Step};
+use crate::cluster::ssh::error::{ConnectError, OTHERS_FIRST, Step};
 use crate::cluster::ssh::session::Session;
 use rustix::event::{PollFd, PollFlags};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A session that is logged in.
@@ -26,18 +27,20 @@ pub fn connect(
     deadline: Instant,
 ) -> Result<Ssh2Link, ConnectError> {
     let since = Instant::now();
-    let Some(_permit) = options.throttle().any(deadline) else {
+    let Some(turn) = options.throttle().turn(deadline) else {
         return Err(ConnectError::TimedOut {
             host: spec.name.clone(),
             step: Step::Connect,
             after: since.elapsed(),
-            remedy: "others were before it; allow more --ssh-workers, or more time",
+            remedy: OTHERS_FIRST,
         });
     };
     // Whoever waited for others has all the time of one that did not.
     let deadline = deadline.min(Instant::now() + options.timeout);
-    let target = resolve(spec, options, deadline)?;
-    let session = Session::connect(&target, options, deadline, 0)?;
+    let turn = Arc::new(turn);
+    let target = resolve(spec, options, &turn, deadline)?;
+    let mut session = Session::connect(&target, options, &turn, deadline, 0)?;
+    session.is_set_up();
     // Sent by `Silence` alone, which has its own times.
     session.ssh().set_keepalive(true, 1);
     Ok(Ssh2Link { session, silence: Silence::new(options.silence) })

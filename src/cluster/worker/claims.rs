@@ -39,7 +39,7 @@ impl Worker {
                 return Ok(None);
             }
             let state = lock(&self.shared.records).get(index).map(|record| record.state.clone());
-            if matches!(state, None | Some(HostState::Failed)) {
+            if matches!(state, None | Some(HostState::Failed | HostState::GivenUp)) {
                 machines.insert(machine, own);
                 return Ok(None);
             }

@@ -34,8 +34,10 @@ const LEAD_PER_HOST: Duration = Duration::from_millis(2);
 const MOST_LEAD: Duration = Duration::from_secs(3);
 /// How long a recorder goes on without hearing of a launcher, unless told otherwise.
 const DEFAULT_ORPHAN_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
-/// How long conversations may take to end when all is written.
+/// How long conversations may take to end when all is written, and which part of the bound of the stop
+/// that is at most, one of so many.
 const GOODBYE: Duration = Duration::from_secs(3);
+const GOODBYE_SHARE: u32 = 4;
 /// Part of the disk that all hosts together may take, one of so many.
 const FREE_SHARE: u64 = 2;
 
@@ -65,9 +67,9 @@ impl ClusterManifest {
         self.hosts.len()
     }
 
-    /// Names of the hosts that may have samples which are not here.
+    /// Names of the hosts that may have samples which are not here, or a recorder that nobody needs.
     pub fn owing(&self) -> Vec<String> {
-        let owing = self.hosts.iter().filter(|host| host.state.owes());
+        let owing = self.hosts.iter().filter(|host| host.state.is_pending());
         owing.map(|host| host.spec.name.clone()).collect()
     }
 }
@@ -77,8 +79,32 @@ pub(super) struct Cluster {
     launch: Option<Launch>,
     /// Of tick 0, by `CLOCK_MONOTONIC`; 0 if that is not known any more.
     start_ns: u64,
-    stop_deadline: Option<Instant>,
+    stop: Option<Bound>,
     remote: usize,
+}
+
+/// How long the stop of a run may wait for other hosts: first for their rings, and when those are
+/// written, for the end of conversations; never longer in all than the user allows.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    /// For both.
+    timeout: Duration,
+    /// Until when rings are fetched.
+    deadline: Instant,
+    /// How long they were waited for.
+    waited: Duration,
+}
+
+impl Bound {
+    fn new(timeout: Duration, now: Instant) -> Bound {
+        let goodbye = GOODBYE.min(timeout / GOODBYE_SHARE);
+        Bound { timeout, deadline: now + (timeout - goodbye), waited: Duration::ZERO }
+    }
+
+    /// What is left for goodbyes.
+    fn goodbye(&self) -> Duration {
+        GOODBYE.min(self.timeout.saturating_sub(self.waited))
+    }
 }
 
 /// A cluster of which all hosts are being set up.
@@ -164,7 +190,7 @@ fn begin(
             // What is here already is there to be removed.
             None => {
                 let is_left = record.state == HostState::Collected && !record.is_discarded;
-                record.state == HostState::SettingUp || record.state.owes() || is_left
+                record.state == HostState::SettingUp || record.state.is_pending() || is_left
             }
         };
         if !is_wanted {
@@ -289,7 +315,7 @@ impl SettingUp {
         }
         self.manifest.start_wall_ns = moment.wall_ns.saturating_add(lead_ns);
         let (launch, remote) = (self.launch, self.remote);
-        let cluster = Cluster { launch, start_ns, stop_deadline: None, remote };
+        let cluster = Cluster { launch, start_ns, stop: None, remote };
         cluster.update(&mut self.manifest);
         (cluster, self.manifest, start_ns)
     }
@@ -316,10 +342,10 @@ impl Cluster {
 
     /// All hosts stop now, and are fetched from for no longer than that.
     pub fn stop(&mut self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
-        self.stop_deadline = Some(deadline);
+        let bound = Bound::new(timeout, Instant::now());
+        self.stop = Some(bound);
         if let Some(launch) = &self.launch {
-            launch.stop(deadline);
+            launch.stop(bound.deadline);
         }
     }
 
@@ -330,9 +356,13 @@ impl Cluster {
         manifest: &mut ClusterManifest,
         progress: &mut dyn FnMut(usize, u64),
     ) {
-        let deadline = self.stop_deadline.unwrap_or_else(Instant::now);
+        let since = Instant::now();
+        let deadline = self.stop.map_or(since, |bound| bound.deadline);
         if let Some(launch) = &mut self.launch {
             launch.wait_until_settled(deadline, progress);
+        }
+        if let Some(bound) = &mut self.stop {
+            bound.waited += since.elapsed();
         }
         self.update(manifest);
     }
@@ -347,14 +377,20 @@ impl Cluster {
     /// `kept`, and is removed there. Returns sentences on what stays there all the same.
     pub fn end(&mut self, manifest: &mut ClusterManifest, kept: &[String]) -> Vec<String> {
         let Some(launch) = self.launch.take() else { return Vec::new() };
-        merge(manifest, launch.end(kept, Instant::now() + GOODBYE));
+        let goodbye = self.stop.map_or(GOODBYE, |bound| bound.goodbye());
+        merge(manifest, launch.end(kept, Instant::now() + goodbye));
+        let places = [("ring-dir", &manifest.ring_base), ("mirror-dir", &manifest.mirror_base)];
+        let places = places.into_iter().filter_map(|(option, dir)| {
+            Some(format!(" --{option} {}", shell_words::quote(dir.as_deref()?)))
+        });
+        let places: String = places.collect();
         let stays = |host: &HostRecord| {
             let name = &host.spec.name;
             let is_left = host.state == HostState::Collected && !host.is_discarded;
             (is_left && !kept.contains(name)).then(|| {
                 format!(
                     "{name} still has the rings of run {}, which are not needed any more; remove them \
-                     with: ringstat hosts --hosts {name} --clean",
+                     with: ringstat hosts --hosts {name}{places} --clean",
                     host.run_id
                 )
             })
@@ -375,7 +411,10 @@ fn merge(manifest: &mut ClusterManifest, records: Vec<HostRecord>) {
     let mut records: HashMap<String, HostRecord> =
         records.into_iter().map(|record| (record.spec.name.clone(), record)).collect();
     for host in &mut manifest.hosts {
-        if let Some(record) = records.remove(&host.spec.name) {
+        if let Some(record) = records.remove(&host.spec.name)
+            // All of it is here, whether or not it can be reached now.
+            && (host.state != HostState::Collected || record.state == HostState::Collected)
+        {
             *host = record;
         }
     }
@@ -395,7 +434,7 @@ pub(super) fn fetch(
     }
     let before = manifest.hosts.clone();
     let (launch, remote) = begin(manifest, dir, None, None);
-    let mut cluster = Cluster { launch, start_ns: 0, stop_deadline: None, remote };
+    let mut cluster = Cluster { launch, start_ns: 0, stop: None, remote };
     cluster.stop(manifest.options.stop_timeout);
     cluster.collect(manifest, progress);
     for (host, before) in manifest.hosts.iter_mut().zip(before) {
@@ -403,10 +442,29 @@ pub(super) fn fetch(
             (_, HostState::Collected) => {}
             // One that was never known to be ready has nothing, as far as is known.
             (HostState::SettingUp, _) => host.state = HostState::Failed,
-            // All of it is here, whether or not it can be reached now.
-            (HostState::Collected, _) => *host = before,
             _ => {}
         }
     }
     cluster
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stop_waits_no_longer_in_all_than_is_allowed() {
+        let now = Instant::now();
+        for (timeout_s, fetch_s) in [(30, 27.0), (4, 3.0), (1, 0.75), (0, 0.0)] {
+            let timeout = Duration::from_secs(timeout_s);
+            let mut bound = Bound::new(timeout, now);
+            assert_eq!(bound.deadline - now, Duration::from_secs_f64(fetch_s));
+            assert_eq!(bound.goodbye(), GOODBYE.min(timeout), "nobody was waited for");
+            bound.waited = bound.deadline - now;
+            assert_eq!(bound.waited + bound.goodbye(), timeout);
+            // One who wakes up late does not wait again.
+            bound.waited = timeout + Duration::from_millis(5);
+            assert_eq!(bound.goodbye(), Duration::ZERO);
+        }
+    }
 }

@@ -14,13 +14,24 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// What is said of hosts that have samples which are not in the files.
-pub(in crate::run) fn still_owed(owing: &[String], run_id: Uuid) -> String {
-    format!(
-        "{} still {} samples of this run; fetch them with: ringstat recover {run_id}",
-        owing.join(", "),
-        if owing.len() == 1 { "has" } else { "have" }
-    )
+/// What is said of hosts that have samples which are not in the files, or a recorder that waits in vain.
+pub(in crate::run) fn still_owed(manifest: &ClusterManifest, run_id: Uuid) -> String {
+    let names = |is: &dyn Fn(&HostState) -> bool| {
+        let hosts = manifest.hosts.iter().filter(|host| is(&host.state));
+        hosts.map(|host| &*host.spec.name).collect::<Vec<&str>>()
+    };
+    let mut said = Vec::new();
+    let owing = names(&HostState::owes);
+    if !owing.is_empty() {
+        let have = if owing.len() == 1 { "has" } else { "have" };
+        said.push(format!("{} still {have} samples of this run; fetch them", owing.join(", ")));
+    }
+    let waiting = names(&|state| *state == HostState::GivenUp);
+    if !waiting.is_empty() {
+        let what = "may have a recorder of this run that waits for its start; end it";
+        said.push(format!("{} {what}", waiting.join(", ")));
+    }
+    format!("{} with: ringstat recover {run_id}", said.join(", and "))
 }
 
 /// What is said of hosts whose rings cannot all be read.
@@ -44,7 +55,7 @@ pub(in crate::run) fn notes(manifest: &ClusterManifest) -> Vec<String> {
             return Some(format!("{name} is the same machine as {first}, and recorded once"));
         }
         match &host.state {
-            HostState::Failed | HostState::SettingUp => {
+            HostState::Failed | HostState::GivenUp | HostState::SettingUp => {
                 let why = host.errors.first().or(host.trouble.as_ref());
                 let why = why.map_or("it was not ready in time", |failure| &failure.message);
                 Some(format!("{name} is not recorded: {why}"))

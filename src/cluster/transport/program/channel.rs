@@ -1,0 +1,274 @@
+//! One command of OpenSSH's program: how far it is with logging in, as its log tells, its streams, and
+//! how it ended.
+
+use crate::cluster::ssh::throttle::Turn;
+use crate::cluster::transport::{Channel, End, poll};
+use rustix::event::{PollFd, PollFlags};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
+
+/// What `ssh` ends with when it is itself that failed, or a remote command ended by a signal.
+const OWN_FAILURE: i32 = 255;
+/// How much of the end of standard error is kept, for what it says of a failure.
+const KEPT_BYTES: usize = 4096;
+/// Most of its log that is looked at, and of what comes on standard error before it is logged in that is
+/// kept for who reads it.
+const MAX_EARLY_BYTES: usize = 64 << 10;
+/// Between two looks into its log.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What became of the setting up of a connection.
+pub enum Begun {
+    LoggedIn,
+    Ended,
+}
+
+pub struct ProgramChannel {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// `None` from its end on.
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    /// What `ssh` says of itself; standard error is the host's.
+    log: NamedTempFile,
+    /// The end of what came on standard error.
+    kept: Vec<u8>,
+    /// What came before it was logged in, for who reads it.
+    early: VecDeque<u8>,
+}
+
+impl ProgramChannel {
+    /// Of an `ssh` that has just been started, with the file that it logs to.
+    pub fn new(mut child: Child, log: NamedTempFile) -> io::Result<ProgramChannel> {
+        let channel = ProgramChannel {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            child,
+            log,
+            kept: Vec::new(),
+            early: VecDeque::new(),
+        };
+        for fd in channel.fds() {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        Ok(channel)
+    }
+
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let stdin = self.stdin.as_ref().map(AsFd::as_fd);
+        let stdout = self.stdout.as_ref().map(AsFd::as_fd);
+        [stdin, stdout, self.stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten()
+    }
+
+    /// Waits until it is logged in, or has ended; `None` at the deadline. One whose log says nothing new
+    /// has no turn as long as others wait.
+    pub fn log_in(&mut self, turn: &Turn, deadline: Instant) -> io::Result<Option<Begun>> {
+        let mut logged = 0;
+        loop {
+            // Each time that its log has grown.
+            let news = turn.watch(deadline, |until| {
+                loop {
+                    self.listen()?;
+                    if self.is_logged_in(until.min(Instant::now() + LOOK))? {
+                        return io::Result::Ok(Some(Some(Begun::LoggedIn)));
+                    }
+                    if self.child.try_wait()?.is_some() {
+                        return Ok(Some(Some(Begun::Ended)));
+                    }
+                    let length = self.log.as_file().metadata()?.len();
+                    if std::mem::replace(&mut logged, length) != length {
+                        return Ok(Some(None));
+                    }
+                    if Instant::now() >= until {
+                        return Ok(None);
+                    }
+                }
+            })?;
+            match news {
+                Some(Some(begun)) => return Ok(Some(begun)),
+                Some(None) if turn.take(deadline) => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// Takes what it, or a program on its way, says on standard error.
+    fn listen(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        while self.early.len() < MAX_EARLY_BYTES {
+            match read_from(&mut self.stderr, &mut bytes) {
+                Ok(0) => break,
+                Ok(count) => {
+                    self.keep(&bytes[..count]);
+                    self.early.extend(&bytes[..count]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it says so, or has something from the host; waits for that no longer than `until`.
+    fn is_logged_in(&self, until: Instant) -> io::Result<bool> {
+        if let Some(stdout) = &self.stdout {
+            let mut fds = [PollFd::new(stdout, PollFlags::IN)];
+            poll(&mut fds, until)?;
+            let found = fds[0].revents();
+            if found.contains(PollFlags::IN) {
+                return Ok(true);
+            }
+            if found.contains(PollFlags::HUP) {
+                // Its end is a matter of moments.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Ok(self.logged().lines().any(|line| line.starts_with("Authenticated to ")))
+    }
+
+    /// The end of its log, but for what is of no use to users.
+    fn logged(&self) -> String {
+        let length = self.log.as_file().metadata().map_or(0, |it| it.len());
+        let mut bytes = vec![0; MAX_EARLY_BYTES];
+        let from = length.saturating_sub(bytes.len() as u64);
+        let count = self.log.as_file().read_at(&mut bytes, from).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[..count]);
+        // The first one may be half a line.
+        let lines = text.lines().skip(usize::from(from > 0));
+        let lines = lines.filter(|line| !line.starts_with("debug1: "));
+        lines.map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+
+    /// Whether the server, or one on the way, closed the connection instead of saying who it is.
+    pub fn is_dropped(&self) -> bool {
+        let has_dropped = |text: &str| {
+            text.lines().any(|line| {
+                line.contains("_exchange_identification: ")
+                    && ["closed by remote host", "Connection reset"]
+                        .into_iter()
+                        .any(|how| line.contains(how))
+            })
+        };
+        // What ends on the way looks so too: then standard error says why.
+        let said = String::from_utf8_lossy(&self.kept);
+        has_dropped(&self.logged()) && (said.trim().is_empty() || has_dropped(&said))
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+        let excess = self.kept.len().saturating_sub(KEPT_BYTES);
+        self.kept.drain(..excess);
+    }
+
+    /// What was said last.
+    pub fn last_words(&self) -> String {
+        let text = format!("{}\n{}", String::from_utf8_lossy(&self.kept), self.logged());
+        let is_of_use = |line: &&str| {
+            let noise = ["Authenticated to ", "Transferred: ", "Bytes per second: "];
+            !line.is_empty() && !noise.into_iter().any(|noise| line.starts_with(noise))
+        };
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(is_of_use).collect();
+        lines[lines.len().saturating_sub(3)..].join("; ")
+    }
+}
+
+/// Reads from what may have ended; its end is remembered.
+fn read_from(from: &mut Option<impl Read>, bytes: &mut [u8]) -> io::Result<usize> {
+    let Some(open) = from else { return Ok(0) };
+    let count = open.read(bytes)?;
+    if count == 0 && !bytes.is_empty() {
+        *from = None;
+    }
+    Ok(count)
+}
+
+impl Channel for ProgramChannel {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.stdin {
+            Some(stdin) => stdin.write(bytes),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        read_from(&mut self.stdout, bytes)
+    }
+
+    fn read_stderr(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if !self.early.is_empty() {
+            return self.early.read(bytes);
+        }
+        let count = read_from(&mut self.stderr, bytes)?;
+        self.keep(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn end_input(&mut self) -> io::Result<()> {
+        self.stdin = None;
+        Ok(())
+    }
+
+    fn wait(&mut self, to_write: bool, deadline: Instant) -> io::Result<()> {
+        let stdout = self.stdout.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN));
+        let stderr = self.stderr.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN));
+        let stdin = self.stdin.as_ref().filter(|_| to_write);
+        let stdin = stdin.map(|fd| PollFd::new(fd, PollFlags::OUT));
+        let mut fds: Vec<_> = [stdout, stderr, stdin].into_iter().flatten().collect();
+        if fds.is_empty() || !self.early.is_empty() {
+            return Ok(());
+        }
+        poll(&mut fds, deadline)
+    }
+
+    fn end(&mut self, deadline: Instant) -> End {
+        self.stdin = None;
+        let mut rest = [0; 4096];
+        while self.stdout.is_some() || self.stderr.is_some() || !self.early.is_empty() {
+            let mut is_idle = true;
+            for end in [self.read(&mut rest), self.read_stderr(&mut rest)] {
+                match end {
+                    Ok(0) => {}
+                    Ok(_) => is_idle = false,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return End::Lost(error.to_string()),
+                }
+            }
+            if Instant::now() >= deadline {
+                return End::Lost("it has not ended in time".into());
+            }
+            if is_idle && let Err(error) = self.wait(false, deadline) {
+                return End::Lost(error.to_string());
+            }
+        }
+        // It has closed its outputs: its end is a matter of moments.
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if Instant::now() >= deadline => {
+                    return End::Lost("it has not ended in time".into());
+                }
+                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+                Err(error) => return End::Lost(error.to_string()),
+            }
+        };
+        match status.code() {
+            Some(OWN_FAILURE) => End::Lost(format!("ssh: {}", self.last_words())),
+            Some(code) => End::Status(code),
+            None => End::Lost(format!("ssh ended by signal {}", status.signal().unwrap_or(0))),
+        }
+    }
+}
+
+impl Drop for ProgramChannel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
