@@ -131,12 +131,9 @@ fn look(file: File, path: &Path) -> Option<Look> {
         _ => layout.file_bytes().0,
     };
     let oldest = first.0 + end_slots.saturating_sub(layout.slots);
-    // Zeros where a record was look like a slot that was never used: only numbers tell.
-    let has_all = scan.torn == 0
-        && scan.busy <= 1
-        && scan.valid == end.0 - oldest
-        && scan.oldest.is_none_or(|found| found.0 == oldest);
-    let last_flags = if has_all { flags_of_last(&ring, oldest..end.0) } else { None };
+    // Zeros where a record was look like a slot that was never used: each is asked for by its number.
+    let is_sound = scan.torn == 0 && scan.busy <= 1;
+    let last_flags = if is_sound { flags_of_last(&ring, oldest..end.0) } else { None };
     Some(Look {
         used_bytes,
         first,
@@ -146,8 +143,8 @@ fn look(file: File, path: &Path) -> Option<Look> {
     })
 }
 
-/// The flags of the last of these records, 0 if there is none; `None` if one of them cannot be
-/// understood, or speaks of a name that is not there.
+/// The flags of the last of these records, 0 if there is none; `None` if one of them is missing, cannot
+/// be understood, or speaks of a name that is not there.
 fn flags_of_last(ring: &Ring, records: Range<u64>) -> Option<u64> {
     let description: Description = serde_json::from_slice(&ring.description().ok()?).ok()?;
     let (mut words, mut flags, mut entries) = (Vec::new(), 0, 0);
