@@ -12,8 +12,12 @@ use common::json::Value;
 use common::proxy::{BlackHole, Proxy};
 use common::sshd::{Site, Sshd};
 use common::{Live, World, rounds, wait_until};
+use ringstat::Slot;
+use ringstat::ring::Ring;
 use rustix::fs::{FileType, Mode};
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -330,9 +334,7 @@ fn a_host_that_reboots_has_what_its_mirror_had() {
     let options = ["--heartbeat", "300ms", "--sync-interval", "50ms"];
     let live = begin(&world, &site, "good,rebooted", &options);
     wait_for_samples(&world, &good, 5);
-    let mirror = host.path("var-tmp/ringstat-0");
-    let run = common::entries(&mirror).remove(0);
-    world.wait_for_samples(&mirror.join(run).join("00000.ring"), 5);
+    ring_with_mirror(&world, &host, 5);
     host.reboot();
     world.write("end", "");
     live.end().has_status(0);
@@ -346,6 +348,52 @@ fn a_host_that_reboots_has_what_its_mirror_had() {
         "{errors:?}"
     );
     assert_eq!(strings(&file["hosts_collected"]), ["good", "rebooted"]);
+    assert_nothing_here(&file);
+    assert_clean(&good);
+    assert_clean(&host);
+}
+
+/// The ring of a host's one run, when its mirror has so many samples.
+fn ring_with_mirror(world: &World, host: &Sshd, count: u64) -> PathBuf {
+    let mirrors = host.path("var-tmp/ringstat-0");
+    let run = common::entries(&mirrors).remove(0);
+    world.wait_for_samples(&mirrors.join(&run).join("00000.ring"), count);
+    host.shm.join("ringstat-0").join(run).join("00000.ring")
+}
+
+#[test]
+fn what_a_ring_on_a_host_has_lost_its_mirror_gives_back() {
+    const BEFORE: u64 = 8;
+    let Some(site) = Site::new("rings that lose something") else { return };
+    let good = site.host("good").start();
+    let host = site.host("zeroed").start();
+    let options = ["--sync-interval", "50ms"];
+    let (world, file) = spoiled(&site, &options, [&good, &host], || {
+        let ring = ring_with_mirror(&World::new(), &host, BEFORE);
+        let layout = Ring::open(&ring).unwrap().header().layout;
+        let bytes = vec![0; (BEFORE * layout.slot.bytes().0) as usize];
+        let ring = fs::File::options().write(true).open(ring).unwrap();
+        ring.write_all_at(&bytes, layout.slots_offset.0).unwrap();
+    });
+    assert_no_tick_is_missing(&file, "zeroed");
+    assert_eq!(errors(&file, "zeroed"), []);
+    assert_nothing_here(&file);
+    assert_clean(&host);
+    drop(world);
+
+    let host = site.host("cut").start();
+    let (_world, file) = spoiled(&site, &options, [&good, &host], || {
+        let ring = ring_with_mirror(&World::new(), &host, BEFORE);
+        let layout = Ring::open(&ring).unwrap().header().layout;
+        let ring = fs::File::options().write(true).open(ring).unwrap();
+        ring.set_len(layout.slot_offset(Slot(BEFORE / 2)).0).unwrap();
+    });
+    // One that was taken and not yet copied went with the ring.
+    let ticks = ticks(&file, "cut");
+    assert!(ticks.len() as u64 >= BEFORE && ticks[..BEFORE as usize].is_sorted());
+    let facts = &file["ringstat"]["hosts"]["cut"];
+    assert!(facts["samples_lost"].int() <= 1, "{ticks:?}");
+    assert_eq!(errors(&file, "cut"), []);
     assert_nothing_here(&file);
     assert_clean(&good);
     assert_clean(&host);

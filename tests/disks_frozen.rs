@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::disk::{LoopExt4, is_stopped_by_a_disk, wait_until_idle, wait_until_stopped_by_a_disk};
+use common::disk::{
+    LoopExt4, is_stopped_by_a_disk, kept_from_running_ns, wait_until_idle,
+    wait_until_stopped_by_a_disk,
+};
 use common::{Files, Live, Tmpfs, World, entries, wait_for_file, wait_until, with_own_mounts};
 use ringstat::Bytes;
 use ringstat::ring::WordMap;
@@ -19,6 +22,10 @@ use std::time::Duration;
 /// How long a disk does not answer.
 const FREEZE: Duration = Duration::from_secs(10);
 const MIRROR: &str = "rs-mirror";
+const SAMPLER: &str = "rs-sampler";
+const INTERVAL_NS: u64 = 10_000_000;
+/// Ticks that a machine which does not run any of us for a while may cost: one of a cloud's.
+const STOLEN_TICKS: u64 = 5;
 /// A name that a process has of its main thread.
 const MAIN: &str = "ringstat";
 const OFTEN: [&str; 8] = [
@@ -35,6 +42,38 @@ const OFTEN: [&str; 8] = [
 fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// A freeze, and how much of it the sampler was kept from running by others that did.
+struct Freeze {
+    from_ns: u64,
+    to_ns: u64,
+    /// At each look at it, how long until then.
+    kept_from_running: Vec<(u64, u64)>,
+}
+
+impl Freeze {
+    /// How long it was kept from running between two times, and some ms before and behind them.
+    fn kept_from_running_ns(&self, from_ns: u64, to_ns: u64) -> u64 {
+        let looks = &self.kept_from_running;
+        let before = looks.iter().rev().find(|(at_ns, _)| *at_ns <= from_ns).unwrap_or(&looks[0]);
+        let behind = looks.iter().find(|(at_ns, _)| *at_ns >= to_ns).or(looks.last()).unwrap();
+        behind.1 - before.1
+    }
+
+    /// Longest time between two samples that the sampler has spent on anything but waiting for a CPU.
+    fn longest_wait_ns(&self, files: &Files) -> u64 {
+        let begins: Vec<u64> = files
+            .samples()
+            .iter()
+            .map(|sample| sample["collection"]["monotonic_ns"].int())
+            .collect();
+        let waits = begins.windows(2).map(|pair| {
+            let [from_ns, to_ns] = [0, 1].map(|it| pair[it].clamp(self.from_ns, self.to_ns));
+            (to_ns - from_ns).saturating_sub(self.kept_from_running_ns(from_ns, to_ns))
+        });
+        waits.max().unwrap()
+    }
 }
 
 /// A stretch of time and how well a recorder kept it.
@@ -85,37 +124,49 @@ impl Figures {
 
 /// Freezes the disk for as long as is asked for. The recorder's sampler does not wait for it: not for
 /// ten looks at it in a row, which a lock of the kernel's may explain.
-fn freeze_for_a_while(disk: &LoopExt4, recorder: Pid, meanwhile: impl FnOnce()) -> (u64, u64) {
+fn freeze_for_a_while(disk: &LoopExt4, recorder: Pid, meanwhile: impl FnOnce()) -> Freeze {
     let frozen = disk.freeze();
     let from_ns = monotonic_ns();
+    let look = || (monotonic_ns(), kept_from_running_ns(recorder, SAMPLER));
+    let mut kept_from_running = vec![look()];
     meanwhile();
     let mut in_a_row = 0;
     while Duration::from_nanos(monotonic_ns() - from_ns) < FREEZE {
-        in_a_row = if is_stopped_by_a_disk(recorder, "rs-sampler") { in_a_row + 1 } else { 0 };
+        kept_from_running.push(look());
+        in_a_row = if is_stopped_by_a_disk(recorder, SAMPLER) { in_a_row + 1 } else { 0 };
         assert!(in_a_row < 10, "a sample waits for the disk");
         std::thread::sleep(Duration::from_millis(5));
     }
     let to_ns = monotonic_ns();
+    kept_from_running.push(look());
     frozen.thaw();
-    (from_ns, to_ns)
+    Freeze { from_ns, to_ns, kept_from_running }
 }
 
-/// How a recorder fared during a freeze, next to one at the same time that had nothing to do with
-/// that disk: the machine may be busy with whatever else.
-fn assert_no_tick_waited(files: &Files, other: &Files, (from_ns, to_ns): (u64, u64)) {
+/// How a recorder fared during a freeze. The machine may be busy with whatever else, which may keep any
+/// thread from running: for how long, the kernel says. What is beyond that the sampler has waited, and
+/// there is nothing but its ticks that it may wait for.
+fn assert_no_tick_waited(files: &Files, other: &Files, freeze: &Freeze) {
+    let Freeze { from_ns, to_ns, .. } = *freeze;
     let before = Figures::of(files, 0, from_ns);
     let during = Figures::of(files, from_ns, to_ns);
     let elsewhere = Figures::of(other, from_ns, to_ns);
     before.print("before the freeze");
     during.print("during the freeze");
     elsewhere.print("meanwhile, without that disk");
-    assert!(during.pause_max_ns < (to_ns - from_ns) / 2, "a sample has waited for the thaw");
-    assert!(during.missed <= 2 * elsewhere.missed + during.ticks / 20, "ticks were missed");
+    let kept_ns = freeze.kept_from_running_ns(from_ns, to_ns);
+    let longest_ns = freeze.longest_wait_ns(files);
+    println!(
+        "kept from running for {} ms, longest wait between two samples {} ms",
+        kept_ns / 1_000_000,
+        longest_ns / 1_000_000
+    );
+    let missable = kept_ns / INTERVAL_NS + elsewhere.missed + STOLEN_TICKS;
+    assert!(during.missed <= missable, "{missable} ticks may be missed");
+    assert!(longest_ns <= (1 + STOLEN_TICKS) * INTERVAL_NS, "a sample has waited");
     // On an idle machine both are some tens of us; a sample that waits is late by seconds.
     let usual_us = before.lateness_p50_us.max(elsewhere.lateness_p50_us);
     assert!(during.lateness_p50_us <= 2.0 * usual_us + 1000.0, "samples were late");
-    let most_us = before.lateness_max_us.max(elsewhere.lateness_max_us);
-    assert!(during.lateness_max_us <= most_us + 1e6, "a sample was late by a second");
 }
 
 /// A recorder of another world that does not know of the disk.
@@ -145,7 +196,7 @@ fn no_sample_waits_for_a_frozen_mirror_and_all_are_on_the_disk_after_the_thaw() 
         let mirror = world.run_dir(&world.mirrors()).join("00000.ring");
         let ring = world.run_dir(&world.rings()).join("00000.ring");
         world.wait_for_samples(&mirror, 100);
-        let window = freeze_for_a_while(&disk, live.pid(), || {
+        let freeze = freeze_for_a_while(&disk, live.pid(), || {
             wait_until_stopped_by_a_disk(live.pid(), MIRROR)
         });
         let at_thaw = taken(&world, &ring);
@@ -159,7 +210,7 @@ fn no_sample_waits_for_a_frozen_mirror_and_all_are_on_the_disk_after_the_thaw() 
         let decode = ["decode", id, "-o", out.to_str().unwrap()];
         world.looking(&decode).succeeds();
         let of_ring = Files::of(&out);
-        assert_no_tick_waited(&of_ring, &files_of(&elsewhere, other), window);
+        assert_no_tick_waited(&of_ring, &files_of(&elsewhere, other), &freeze);
 
         // The power goes as well: the memory is lost, and what was not synced.
         fs::remove_dir_all(world.rings()).unwrap();
@@ -197,13 +248,13 @@ fn a_freeze_of_the_results_disk_in_mid_run_is_not_noticed() {
         let live = world.run_sh(&OFTEN, BENCHMARK).start();
         let ring = world.run_dir(&world.rings()).join("00000.ring");
         world.wait_for_samples(&ring, 50);
-        let window = freeze_for_a_while(&disk, live.pid(), || {});
+        let freeze = freeze_for_a_while(&disk, live.pid(), || {});
         end_the_benchmark(&world);
         live.end().has_status(4);
         let files = world.files();
         assert_eq!(files.metadata["exit_status"].int(), 4);
         assert!(files.last()["collection"]["at_stop"].bool());
-        assert_no_tick_waited(&files, &files_of(&elsewhere, other), window);
+        assert_no_tick_waited(&files, &files_of(&elsewhere, other), &freeze);
         world.assert_no_rings();
         drop(disk);
     });

@@ -8,6 +8,7 @@ use common::json::{self, Value};
 use common::memory::{Memory, held, peak_kb};
 use common::{World, fixed_proc, format, rings, rounds, wait_until};
 use rings::{Plan, common as common_words, row_head};
+use ringstat::Description;
 use ringstat::ring::Ring;
 use rustix::process::Signal;
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
+use uuid::Uuid;
 
 /// Resident memory of `ringstat decode` at its highest.
 const MOST_KB: u64 = 64 << 10;
@@ -319,6 +321,62 @@ fn layouts_that_change_over_many_segments_are_decoded_within_bounds() {
         segments - 1
     );
     assert_eq!(summary["samples_kept"].int(), segments);
+}
+
+/// Makes a segment of one sample that says of itself what `change` has it say, and gives its path.
+fn saying_segment(
+    world: &World,
+    segment: u64,
+    segments: u64,
+    change: impl FnOnce(&mut Description),
+) -> String {
+    let path = world.path(&format!("{segment:05}.ring"));
+    let plan = Plan {
+        sources: vec![rings::scalars("vmstat", &["pgpgin".to_owned()])],
+        segment,
+        first_seq: segment,
+        slots: segments + 1,
+        max_samples: segments,
+        entries: 1,
+        record_words: 16,
+    };
+    let ring = rings::create_saying(&path, &plan, Uuid::from_u128(7), |description| {
+        description.hostname = "made".to_owned();
+        change(description);
+    });
+    rings::write(&ring, segment, common_words(segment, 0), &[(1, &[segment])]);
+    path.to_str().unwrap().to_owned()
+}
+
+/// Decodes such segments, and looks at them.
+fn decode_saying(what: &str, segments: u64, change: impl Fn(u64, &mut Description)) {
+    let world = World::new();
+    let segments = rounds(segments, 8 * segments);
+    let paths: Vec<String> = (0..segments)
+        .map(|segment| saying_segment(&world, segment, segments, |it| change(segment, it)))
+        .collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let Some((_, tail)) = decode(&world, what, &paths) else { return };
+    let (_, summary) = end_of(&tail);
+    assert_eq!(summary["samples_kept"].int(), segments);
+    let peak_kb = peak_kb(&[&["info"], &paths[..]].concat(), &world.path("info")).unwrap();
+    println!("{what}: info, peak {:.1} MiB", peak_kb as f64 / 1024.0);
+    assert!(peak_kb < MOST_KB, "{what}: {peak_kb} kB");
+}
+
+#[test]
+fn whatever_segments_say_in_words_they_are_decoded_within_bounds() {
+    decode_saying("long notes", 20, |segment, description| {
+        let note = |number| format!("{segment} {number} {}", "x".repeat(90));
+        description.sampler.notes = (0..19_000).map(note).collect();
+    });
+    decode_saying("short notes", 4, |segment, description| {
+        let first = 200_000 * segment;
+        description.sampler.notes = (first..first + 200_000).map(|it| it.to_string()).collect();
+    });
+    decode_saying("a long command", 3, |_, description| {
+        description.run.command = vec!["a".to_owned(); 500_000];
+    });
 }
 
 #[test]

@@ -2,12 +2,17 @@
 //! much of each was ever written. Read only, but for the removal of all of it.
 
 use crate::cluster::protocol::{FileEntry, MAX_FILES, Place};
-use crate::ring::Ring;
+use crate::description::Description;
+use crate::record::{Common, FLAG_AT_STOP, RecordView, RowHead};
+use crate::ring::{Header, Ring};
 use crate::run::{MANIFEST, RunDir, Taken, default_mirror_base, default_ring_base, is_own};
 use crate::sampler::file_name;
-use crate::units::Slot;
+use crate::schema::Shape;
+use crate::units::{Seq, Slot};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +21,8 @@ const DYING: Duration = Duration::from_secs(5);
 /// Room on a disk with which a mirror can at least begin.
 const LEAST_MIRROR_BYTES: u64 = 1 << 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Of a ring behind whose newest record there can be no other.
+const FOR_EVER: Seq = Seq(u64::MAX);
 
 /// The directories of a run on this host, the one for its ring first; and whether that is the mirror's.
 pub fn dirs(place: &Place) -> Vec<(PathBuf, bool)> {
@@ -42,32 +49,40 @@ pub struct RingFile {
     pub file: File,
 }
 
-/// The files of a run whose recorder has ended. Of a segment whose ring is whole, the ring alone.
+/// The files of a run whose recorder has ended. Of a segment whose ring has all that its mirror can
+/// have, the ring alone.
 pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
     let mut files: Vec<RingFile> = Vec::new();
-    let mut whole: Vec<u64> = Vec::new();
+    // By segment, before which record nothing is missing.
+    let mut whole_before: BTreeMap<u64, Seq> = BTreeMap::new();
     for (dir, is_mirror) in dirs(place) {
         let place = crate::place::Place::open(&dir)?;
         let mut names = place.names()?;
         names.sort();
+        let mut looks: Vec<(u64, Look)> = Vec::new();
         for name in names {
             let Some(segment) = segment_of(&name) else { continue };
-            if whole.contains(&segment) {
+            let known = whole_before.get(&segment).copied();
+            if known == Some(FOR_EVER) {
                 continue;
             }
             let Ok(file) = place.read(&name) else { continue };
             let length = file.metadata()?.len();
-            let (used, is_whole) =
-                match file.try_clone().map(|file| look(file, &dir.join(&name)))? {
-                    Some((used, is_whole)) => (used.min(length), is_whole),
-                    None => (length, false),
-                };
-            if is_whole {
-                whole.push(segment);
+            let look = look(file.try_clone()?, &dir.join(&name));
+            if look.as_ref().is_some_and(|look| known.is_some_and(|known| look.end <= known)) {
+                continue;
             }
-            if files.len() < MAX_FILES && used > 0 {
-                files.push(RingFile { entry: FileEntry { segment, is_mirror, bytes: used }, file });
+            let bytes = look.as_ref().map_or(length, |look| look.used_bytes.min(length));
+            looks.extend(look.map(|look| (segment, look)));
+            if files.len() < MAX_FILES && bytes > 0 {
+                files.push(RingFile { entry: FileEntry { segment, is_mirror, bytes }, file });
             }
+        }
+        for (number, (segment, look)) in looks.iter().enumerate().filter(|(_, it)| it.1.is_whole) {
+            let next = looks.get(number + 1).filter(|(next, _)| *next == segment + 1);
+            let is_followed = next.is_some_and(|(_, next)| next.first <= look.end);
+            let before = if look.is_stopped || is_followed { FOR_EVER } else { look.end };
+            whole_before.insert(*segment, before);
         }
     }
     Ok(files)
@@ -89,18 +104,64 @@ fn segment_of(name: &str) -> Option<u64> {
     (file_name(segment) == name).then_some(segment)
 }
 
-/// Up to where a ring was written, and whether every record of it verifies; `None` if it is none.
-fn look(file: File, path: &Path) -> Option<(u64, bool)> {
+/// What there is of a ring.
+struct Look {
+    /// Up to where it was written.
+    used_bytes: u64,
+    /// The first record that it may have.
+    first: Seq,
+    /// Behind its newest record.
+    end: Seq,
+    /// Whether it has all records before that one which it can have at once, and all their names.
+    is_whole: bool,
+    /// Whether its newest record is the last of the run.
+    is_stopped: bool,
+}
+
+/// Looks at a ring; `None` if it is none.
+fn look(file: File, path: &Path) -> Option<Look> {
     let ring = Ring::new(Box::new(file), path).ok()?;
     let scan = ring.scan().ok()?;
-    let layout = ring.header().layout;
-    if scan.torn > 0 {
-        return Some((layout.file_bytes().0, false));
-    }
+    let Header { layout, first_seq: first, .. } = *ring.header();
+    let end = scan.newest.map_or(first, |newest| Seq(newest.0 + 1));
     // A record that was being written when its recorder was killed lies in the next one's slot.
-    let next = scan.newest.map_or(0, |newest| newest.0 + 1 - ring.header().first_seq.0);
-    let slots = next.saturating_add(u64::from(scan.busy > 0)).min(layout.slots);
-    Some((layout.slot_offset(Slot(slots)).0, true))
+    let end_slots = (end.0 - first.0).saturating_add(u64::from(scan.busy > 0));
+    let used_bytes = match scan.torn {
+        0 => layout.slot_offset(Slot(end_slots.min(layout.slots))).0,
+        _ => layout.file_bytes().0,
+    };
+    let oldest = first.0 + end_slots.saturating_sub(layout.slots);
+    // Zeros where a record was look like a slot that was never used: each is asked for by its number.
+    let is_sound = scan.torn == 0 && scan.busy <= 1;
+    let last_flags = if is_sound { flags_of_last(&ring, oldest..end.0) } else { None };
+    Some(Look {
+        used_bytes,
+        first,
+        end,
+        is_whole: last_flags.is_some(),
+        is_stopped: last_flags.is_some_and(|flags| flags & FLAG_AT_STOP != 0),
+    })
+}
+
+/// The flags of the last of these records, 0 if there is none; `None` if one of them is missing, cannot
+/// be understood, or speaks of a name that is not there.
+fn flags_of_last(ring: &Ring, records: Range<u64>) -> Option<u64> {
+    let description: Description = serde_json::from_slice(&ring.description().ok()?).ok()?;
+    let (mut words, mut flags, mut entries) = (Vec::new(), 0, 0);
+    for seq in records {
+        let is_there = ring.read(Seq(seq), &mut words).unwrap_or(false);
+        let view = RecordView::new(&words, &description.schema).ok().filter(|_| is_there)?;
+        flags = view.common(Common::Flags);
+        for block in view.blocks() {
+            let Some(shape @ Shape::Table { .. }) = &block.source.shape else { continue };
+            for row in block.data.chunks_exact(shape.row_words()) {
+                entries = RowHead::from_word(row[0]).entry.saturating_add(1).max(entries);
+            }
+        }
+    }
+    // They are given out in turn.
+    let has_names = (0..entries).all(|entry| matches!(ring.entry(entry), Ok(Some(_))));
+    has_names.then_some(flags)
 }
 
 /// Whether a process has the run.
@@ -145,4 +206,222 @@ pub fn is_there(place: &Place) -> bool {
         let names = fs::read_dir(dir).into_iter().flatten().flatten();
         names.into_iter().any(|entry| entry.file_name().to_str().and_then(segment_of).is_some())
     })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::record::COMMON_WORDS;
+    use crate::ring::{
+        Draft, Layout, MIN_INTERVAL_NS, RingWriter, Segment, WordMap, description_check,
+    };
+    use crate::schema::{Field, Kind, Schema, SourceSchema};
+    use crate::sync::Ordering;
+    use crate::units::{Bytes, Words};
+    use crate::{RunFacts, SamplerFacts, SystemFacts};
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    const SLOTS: u64 = 8;
+    const DEVICES: [&[u8]; 2] = [b"sda", b"sdb"];
+    const RUN: Uuid = Uuid::from_u128(7);
+
+    /// How a segment ends.
+    #[derive(Clone, Copy, PartialEq)]
+    enum End {
+        /// With the last record of the run.
+        Stopped,
+        /// With any other.
+        Cut,
+        /// In the middle of one.
+        Busy,
+    }
+
+    /// The file of a segment that has seen these records, each of both devices.
+    fn ring(segment: u64, records: Range<u64>, end: End) -> Vec<u8> {
+        let columns = vec![Field::new("reads", Kind::Unsigned)];
+        let shape = Some(Shape::Table { instance_key: "device_name".to_owned(), columns });
+        let [name, path] = ["diskstats", "/proc/diskstats"].map(str::to_owned);
+        let description = serde_json::to_vec(&Description {
+            ringstat: "0.1.0".to_owned(),
+            hostname: "made".to_owned(),
+            run: RunFacts::default(),
+            system: SystemFacts::default(),
+            sampler: SamplerFacts::default(),
+            schema: Schema { sources: vec![SourceSchema { name, path, shape }] },
+        })
+        .unwrap();
+        let length = Bytes(description.len() as u64);
+        let header = Header {
+            layout: Layout::new(length, 4, Words(COMMON_WORDS as u64 + 6), SLOTS).unwrap(),
+            description_check: description_check(&description),
+            max_samples: SLOTS - 1,
+            run_id: RUN,
+            segment,
+            first_seq: Seq(records.start),
+            start_wall_ns: 0,
+            start_monotonic_ns: 0,
+            interval_ns: MIN_INTERVAL_NS,
+            boot_id: Uuid::from_u128(5),
+        };
+        let layout = header.layout;
+        let map = Arc::new(WordMap::private(layout.file_bytes()).unwrap());
+        let made = Arc::new(Segment::create(map, header, &description).unwrap());
+        let writer = RingWriter::new(made.clone());
+        for name in DEVICES {
+            writer.add_entry(0, 0, Seq(records.start), name).unwrap();
+        }
+        let draft = Draft::new(layout.record());
+        for seq in records.clone() {
+            let is_last = end == End::Stopped && seq + 1 == records.end;
+            let flags = if is_last { FLAG_AT_STOP } else { 0 };
+            let row = |entry| [RowHead { entry, columns: 1 }.to_word(), seq];
+            let words = [&[seq, 0, 0, 0, 0, 0, 0, flags, 0, 2][..], &row(0), &row(1)].concat();
+            for (cell, word) in draft.record().iter().zip(&words) {
+                cell.store(*word, Ordering::Relaxed);
+            }
+            writer.begin(Seq(seq)).unwrap().commit_draft(&draft, words.len());
+        }
+        if end == End::Busy {
+            let _ = writer.begin(Seq(records.end));
+        }
+        made.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect()
+    }
+
+    /// The bytes of a slot in that file.
+    fn slot(bytes: &[u8], slot: u64) -> Range<usize> {
+        let ring = Ring::new(Box::new(bytes.to_vec()), Path::new("made")).unwrap();
+        let [from, to] =
+            [slot, slot + 1].map(|slot| ring.header().layout.slot_offset(Slot(slot)).0);
+        from as usize..to as usize
+    }
+
+    fn entry(bytes: &[u8], entry: u32) -> usize {
+        let ring = Ring::new(Box::new(bytes.to_vec()), Path::new("made")).unwrap();
+        ring.header().layout.entry_offset(entry).0 as usize
+    }
+
+    /// What is sent of a run with these rings and mirrors: segments, and whether it is the mirror's.
+    fn sent(rings: &[Vec<u8>], mirrors: &[Vec<u8>]) -> Vec<(u64, bool)> {
+        let world = tempfile::tempdir().unwrap();
+        let base = |name: &str, files: &[Vec<u8>]| {
+            let dir = world.path().join(name).join(RUN.to_string());
+            fs::create_dir_all(&dir).unwrap();
+            for (segment, bytes) in (0..).zip(files) {
+                fs::write(dir.join(file_name(segment)), bytes).unwrap();
+            }
+            Some(world.path().join(name).to_str().unwrap().to_owned())
+        };
+        let (ring_base, mirror_base) = (base("rings", rings), base("mirrors", mirrors));
+        let files = files(&Place { run_id: RUN, ring_base, mirror_base }).unwrap();
+        files.iter().map(|file| (file.entry.segment, file.entry.is_mirror)).collect()
+    }
+
+    const RING: [(u64, bool); 1] = [(0, false)];
+    const BOTH: [(u64, bool); 2] = [(0, false), (0, true)];
+
+    #[test]
+    fn of_a_whole_ring_the_mirror_is_left_where_it_is() {
+        for records in [10..10, 10..11, 10..17, 10..18, 10..19, 10..40] {
+            let whole = ring(0, records.clone(), End::Stopped);
+            let none = sent(std::slice::from_ref(&whole), &[]);
+            assert_eq!(none, RING, "{records:?}");
+            assert_eq!(
+                sent(std::slice::from_ref(&whole), std::slice::from_ref(&whole)),
+                RING,
+                "{records:?}"
+            );
+            // Nothing is known of what a mirror has that says nothing.
+            let last = if records.is_empty() { &BOTH[..] } else { &RING };
+            assert_eq!(sent(&[whole], &[vec![1; 5000]]), last, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn zeros_in_the_place_of_any_record_are_what_the_mirror_is_sent_for() {
+        for (records, end) in [10..17, 10..18, 10..19, 10..40]
+            .into_iter()
+            .flat_map(|it| [End::Stopped, End::Cut].map(|end| (it.clone(), end)))
+        {
+            let whole = ring(0, records.clone(), end);
+            for seq in records.end.saturating_sub(SLOTS).max(10)..records.end {
+                let place = slot(&whole, (seq - 10) % SLOTS);
+                let mut zeroed = whole.clone();
+                zeroed[place.clone()].fill(0);
+                assert_eq!(
+                    sent(&[zeroed], std::slice::from_ref(&whole)),
+                    BOTH,
+                    "{seq} of {records:?}"
+                );
+                let mut torn = whole.clone();
+                torn[place.start + 9] ^= 1;
+                assert_eq!(
+                    sent(&[torn], std::slice::from_ref(&whole)),
+                    BOTH,
+                    "{seq} of {records:?}"
+                );
+                // As it is written back when it was cut off.
+                let mut cut = whole.clone();
+                cut.truncate(place.start);
+                assert_eq!(
+                    sent(std::slice::from_ref(&cut), std::slice::from_ref(&whole)),
+                    BOTH,
+                    "{seq}"
+                );
+                cut.resize(whole.len(), 0);
+                assert_eq!(
+                    sent(&[cut], std::slice::from_ref(&whole)),
+                    BOTH,
+                    "{seq} of {records:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_or_a_head_that_is_damaged_is_what_the_mirror_is_sent_for() {
+        let whole = ring(0, 10..19, End::Stopped);
+        let places = [0, 100, 4096, entry(&whole, 0), entry(&whole, 0) + 40, entry(&whole, 1)];
+        for at in places {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            assert_eq!(sent(&[damaged], std::slice::from_ref(&whole)), BOTH, "byte {at}");
+        }
+        let mut nameless = whole.clone();
+        nameless[entry(&whole, 1)..entry(&whole, 2)].fill(0);
+        assert_eq!(sent(&[nameless], std::slice::from_ref(&whole)), BOTH);
+        // No record speaks of it.
+        let mut spare = whole.clone();
+        spare[entry(&whole, 2)] ^= 1;
+        assert_eq!(sent(&[spare], &[whole]), RING);
+    }
+
+    #[test]
+    fn of_a_run_that_was_killed_the_mirror_is_sent_if_it_goes_further() {
+        for (records, end) in [10..12, 10..18, 10..40]
+            .into_iter()
+            .flat_map(|it| [End::Cut, End::Busy].map(|end| (it.clone(), end)))
+        {
+            let ring_of = |records, end| ring(0, records, end);
+            let rings = [ring_of(records.clone(), end)];
+            for behind in [ring_of(10..10, End::Cut), ring_of(10..11, End::Cut)] {
+                assert_eq!(sent(&rings, &[behind]), RING, "{records:?}");
+            }
+            assert_eq!(sent(&rings, &[ring_of(records.clone(), End::Cut)]), RING, "{records:?}");
+            let further = ring_of(10..records.end + 1, End::Cut);
+            assert_eq!(sent(&rings, &[further]), BOTH, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_another_follows_has_an_end() {
+        let rings = [ring(0, 0..5, End::Cut), ring(1, 5..7, End::Stopped)];
+        assert_eq!(sent(&rings, &rings), [(0, false), (1, false)]);
+        // What it should have ended with was lost, and what followed was not.
+        let short = [ring(0, 0..4, End::Cut), rings[1].clone()];
+        assert_eq!(sent(&short, &rings), [(0, false), (1, false), (0, true)]);
+        let mut headless = rings.clone();
+        headless[1][0] ^= 1;
+        assert_eq!(sent(&headless, &rings), [(0, false), (1, false), (1, true)]);
+    }
 }

@@ -79,8 +79,9 @@ impl ClusterDecoder {
                     Source::Nothing
                 }
                 HostData::Rings(open) => match survey(&open, &limits) {
-                    Ok((rings, survey)) => {
+                    Ok((mut rings, survey)) => {
                         found = Found::of(&rings, &survey);
+                        all.leave_out(&name, &mut rings);
                         let run_id = rings.header().run_id;
                         let host_errors = std::mem::take(&mut summary.host_errors);
                         summary = HostSummary { host_errors, ..survey.summary };
@@ -107,8 +108,8 @@ impl ClusterDecoder {
         Ok(all)
     }
 
-    /// One host under its own name.
-    pub(super) fn of_one(rings: Arc<Rings>) -> Result<ClusterDecoder, DecodeError> {
+    /// One host under its own name; and its rings.
+    pub(super) fn of_one(mut rings: Rings) -> Result<(ClusterDecoder, Arc<Rings>), DecodeError> {
         let survey = Survey::of(&rings, &Limits::of_hosts(1))?;
         let header = rings.header();
         let mut all = Self::empty(ClusterRun {
@@ -120,8 +121,10 @@ impl ClusterDecoder {
         });
         let found = Found::of(&rings, &survey);
         let host = rings.description().hostname.clone();
-        all.add(host, Source::Opened(rings), survey.summary, found);
-        Ok(all)
+        all.leave_out(&host, &mut rings);
+        let rings = Arc::new(rings);
+        all.add(host, Source::Opened(rings.clone()), survey.summary, found);
+        Ok((all, rings))
     }
 
     fn empty(run: ClusterRun) -> ClusterDecoder {
@@ -172,8 +175,14 @@ impl ClusterDecoder {
         self.hosts.push(Host { source });
     }
 
-    /// The hosts whose rings could not be read, and why. They may have samples that the output does
-    /// not: nobody should remove them.
+    /// What of the rings of this host is not understood or not read, while the rest is.
+    fn leave_out(&mut self, name: &str, rings: &mut Rings) {
+        let unread = std::mem::take(&mut rings.unread).into_iter();
+        self.unread.extend(unread.map(|why| (name.to_owned(), why)));
+    }
+
+    /// The hosts whose rings could not be read, all of them or the one that the reason names, and why.
+    /// They may have samples that the output does not: nobody should remove them.
     pub fn unread(&self) -> &[(String, DecodeError)] {
         &self.unread
     }

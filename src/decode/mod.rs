@@ -12,6 +12,7 @@ mod json_sample;
 mod json_text;
 pub mod metadata;
 mod names;
+mod notes;
 mod outline;
 mod rings;
 mod sample;
@@ -60,8 +61,7 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError`].
     pub fn new(rings: Vec<Ring>) -> Result<Decoder, DecodeError> {
-        let rings = Arc::new(Rings::new(rings)?);
-        let all = ClusterDecoder::of_one(rings.clone())?;
+        let (all, rings) = ClusterDecoder::of_one(Rings::new(rings)?)?;
         Ok(Decoder { rings, all })
     }
 
@@ -79,6 +79,12 @@ impl Decoder {
     /// What the oldest ring says in words.
     pub fn description(&self) -> &Description {
         self.rings.description()
+    }
+
+    /// Why rings of this run were left out, or parts of them could not be read. They may have samples
+    /// that the output does not: nobody should remove them.
+    pub fn unread(&self) -> impl Iterator<Item = &DecodeError> {
+        self.all.unread().iter().map(|(_, why)| why)
     }
 
     /// From the start to the last sample, by the monotonic clock, ns.

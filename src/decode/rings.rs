@@ -3,11 +3,11 @@
 //! about what the records mean.
 
 use super::names::{Names, Remembered};
+use super::notes::Notes;
 use crate::description::Description;
 use crate::record::{Common, RecordView};
 use crate::ring::{Header, Ring, RingError, Scan};
 use crate::units::Seq;
-use indexmap::IndexSet;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -86,6 +86,12 @@ pub enum DecodeError {
 
 /// More than any recorder has.
 const MAX_SOURCES: usize = 1000;
+/// As many words of the recorded command are kept: each takes more memory than it does in a ring.
+const MAX_COMMAND_WORDS: usize = 1 << 16;
+/// How many rings that cannot be understood are listed.
+const MAX_UNREAD: usize = 10;
+/// Longest text of why one cannot, which may quote the ring.
+const MAX_WHY_CHARS: usize = 300;
 
 /// A segment in one or two copies.
 struct Segment {
@@ -133,7 +139,9 @@ pub struct Rings {
     /// Of the oldest segment; those of the others are read as their records are.
     description: Description,
     /// Of all segments.
-    pub(super) notes: IndexSet<String>,
+    pub(super) notes: Notes,
+    /// Why others were left out, or parts of these, as far as there is room to say so.
+    pub(super) unread: Vec<DecodeError>,
     /// Records that may be there: the newest `max_samples`.
     pub(super) seqs: Range<u64>,
     /// Slots that do not verify, in the copy of each segment that has the fewest.
@@ -142,16 +150,16 @@ pub struct Rings {
 
 impl Rings {
     /// Puts the rings of one run together. A ring whose description cannot be understood is left
-    /// out if another copy of its segment can.
+    /// out and listed in `unread`, unless there is no other.
     ///
     /// # Errors
     /// [`DecodeError`].
     pub fn new(rings: Vec<Ring>) -> Result<Rings, DecodeError> {
         let run_id = rings.first().ok_or(DecodeError::NoRings)?.header().run_id;
         let mut segments: Vec<Segment> = Vec::new();
-        let mut notes = IndexSet::new();
+        let mut notes = Notes::default();
         let mut first: Option<(u64, Description)> = None;
-        let mut refused = None;
+        let mut unread = Vec::new();
         for ring in rings {
             if ring.header().run_id != run_id {
                 return Err(DecodeError::OtherRun {
@@ -161,37 +169,46 @@ impl Rings {
                 });
             }
             let number = ring.header().segment;
+            let mut leave_out = |why| {
+                if unread.len() < MAX_UNREAD {
+                    unread.push(DecodeError::Ring(why));
+                }
+            };
             if let Some(segment) = segments.iter_mut().find(|other| other.number() == number) {
                 let first = &segment.copies[0];
                 // The header has the checksum of the description.
                 if first.header() != ring.header() {
+                    // As if it had come first.
+                    if let Err(why) = describe(&ring) {
+                        leave_out(why);
+                        continue;
+                    }
                     let (path, other) = (ring.path().to_owned(), first.path().to_owned());
                     return Err(DecodeError::Differs { path, other, segment: number });
                 }
                 segment.copies.push(ring);
                 continue;
             }
-            let description = match describe(&ring) {
+            let mut description = match describe(&ring) {
                 Ok(description) => description,
-                Err(error) => {
-                    refused = Some(error);
+                Err(why) => {
+                    leave_out(why);
                     continue;
                 }
             };
             // In the order of the segments, as recorders name their files.
-            notes.extend(description.sampler.notes.iter().cloned());
+            notes.take_in(&mut description.sampler.notes);
+            shorten(&mut description.run.command);
             if first.as_ref().is_none_or(|(oldest, _)| number < *oldest) {
                 first = Some((number, description));
             }
             segments.push(Segment { copies: vec![ring], seqs: 0..0, extents: Vec::new() });
         }
-        let (_, description) = match (first, refused) {
-            (Some(first), _) => first,
-            (None, Some(error)) => return Err(error.into()),
-            (None, None) => return Err(DecodeError::NoRings),
+        let Some((_, description)) = first else {
+            return Err(unread.pop().unwrap_or(DecodeError::NoRings));
         };
         segments.sort_by_key(Segment::number);
-        let mut rings = Rings { segments, description, notes, seqs: 0..0, torn: 0 };
+        let mut rings = Rings { segments, description, notes, unread, seqs: 0..0, torn: 0 };
         rings.find_extent()?;
         Ok(rings)
     }
@@ -199,20 +216,25 @@ impl Rings {
     /// Which records there can be.
     fn find_extent(&mut self) -> Result<(), DecodeError> {
         let (mut end, mut found_end) = (0, 0);
-        let mut unreadable = None;
         let mut next_first = u64::MAX;
         for segment in self.segments.iter_mut().rev() {
             let mut newest = None;
             let mut torn = u64::MAX;
+            let (mut is_readable, mut unreadable) = (false, None);
             for ring in &segment.copies {
                 let scan: Scan = ring.scan()?;
                 newest = newest.max(scan.newest);
                 torn = torn.min(scan.torn);
+                is_readable |= scan.unreadable == 0;
                 if scan.unreadable > 0 {
                     let path = ring.path().to_owned();
                     unreadable = Some(DecodeError::Unreadable { path, slots: scan.unreadable });
                 }
                 segment.extents.push(Extent::of(ring, &scan)?);
+            }
+            // Another copy may have made up for it, but only one that was read whole surely has.
+            if !is_readable && self.unread.len() < MAX_UNREAD {
+                self.unread.extend(unreadable);
             }
             self.torn += torn;
             let first = segment.header().first_seq.0;
@@ -222,8 +244,9 @@ impl Rings {
             found_end = found_end.max(newest.map_or(0, |_| segment_end));
             next_first = next_first.min(first);
         }
-        if let (0, Some(error)) = (end, unreadable) {
-            return Err(error);
+        let is_unreadable = |error: &DecodeError| matches!(error, DecodeError::Unreadable { .. });
+        if let (0, Some(at)) = (end, self.unread.iter().position(is_unreadable)) {
+            return Err(self.unread.swap_remove(at));
         }
         let max_samples = self.first().header().max_samples;
         // A segment that was only begun says how many records there were. Those that are left are
@@ -296,8 +319,8 @@ const MAX_TEXT_BYTES: usize = 256;
 /// The description of a ring, or why it cannot be used.
 fn describe(ring: &Ring) -> Result<Description, RingError> {
     let refuse = |what| RingError::Description { path: ring.path().to_owned(), what };
-    let description: Description =
-        serde_json::from_slice(&ring.description()?).map_err(|error| refuse(error.to_string()))?;
+    let description: Description = serde_json::from_slice(&ring.description()?)
+        .map_err(|error| refuse(shortened(&error.to_string())))?;
     let sources = description.schema.sources.len();
     if sources > MAX_SOURCES {
         return Err(refuse(format!("it has {sources} sources, and {MAX_SOURCES} at most can be")));
@@ -313,6 +336,24 @@ fn describe(ring: &Ring) -> Result<Description, RingError> {
         Some(name) => Err(refuse(format!("its schema has the name {name:?} twice in one place"))),
         None => Ok(description),
     }
+}
+
+/// Keeps the first words of a very long command, and how many more it had.
+fn shorten(command: &mut Vec<String>) {
+    let more = command.len().saturating_sub(MAX_COMMAND_WORDS);
+    if more > 0 {
+        command.truncate(MAX_COMMAND_WORDS);
+        command.push(format!("... and {more} more words"));
+        command.shrink_to_fit();
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(MAX_WHY_CHARS).collect();
+    if short.len() < text.len() {
+        short.push_str(" ...");
+    }
+    short
 }
 
 /// One record with what it takes to understand it.
@@ -356,6 +397,7 @@ impl Segment {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::Decoder;
     use super::*;
     use crate::ring::ReadAt;
     use std::path::Path;
@@ -397,6 +439,10 @@ mod tests {
         assert_eq!(kept(vec![ring(slot(3)..slot(4))]).unwrap(), 3);
         assert_eq!(kept(vec![ring(slot(0)..slot(5)), ring(0..0)]).unwrap(), 4);
         assert_eq!(kept(vec![ring(slot(0)..slot(2)), ring(slot(2)..slot(5))]).unwrap(), 4);
+        // What a second try may yet read must not be removed.
+        let unread = |rings| Rings::new(rings).unwrap().unread.len();
+        assert_eq!(unread(vec![ring(slot(3)..slot(4))]), 1);
+        assert_eq!(unread(vec![ring(slot(3)..slot(4)), ring(0..0)]), 0, "the copy has it");
         let error = kept(vec![ring(slot(0)..slot(5))]).unwrap_err().to_string();
         assert!(error.contains("v1.ring: 5 of its slots"), "{error}");
         let names = layout.dictionary_offset.0..layout.slots_offset.0;
@@ -414,6 +460,68 @@ mod tests {
         let second = Ring::new(Box::new(bytes), Path::new("other")).unwrap();
         let error = Rings::new(vec![first, second]).err().unwrap();
         assert!(matches!(error, DecodeError::Differs { segment: 0, .. }), "{error}");
+    }
+
+    /// Another segment of the golden ring, as a later version may have written it.
+    fn of_a_later_version(segment: u64, kind: &str) -> Ring {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+        let golden = Ring::open(&path).unwrap();
+        let text = String::from_utf8(golden.description().unwrap()).unwrap();
+        let description = text.replacen(r#""unsigned""#, &format!("{kind:?}"), 1).into_bytes();
+        let mut header = Header { segment, ..golden.header().clone() };
+        header.first_seq = Seq(segment * 7);
+        header.description_check = crate::ring::description_check(&description);
+        let name = format!("{segment:05}.ring");
+        Ring::with_head(Box::new(Vec::new()), Path::new(&name), header, description)
+    }
+
+    #[test]
+    fn a_segment_that_is_not_understood_is_said_to_be_left_out() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+        let golden = || Ring::open(&path).unwrap();
+        let later = of_a_later_version(1, "fourfold");
+        let decoder = Decoder::new(vec![golden(), later]).unwrap();
+        assert_eq!(decoder.summary().samples_kept, 4);
+        let [why] = &decoder.unread().map(ToString::to_string).collect::<Vec<_>>()[..] else {
+            panic!("one is left out")
+        };
+        assert!(why.contains("the ring 00001.ring: unknown variant `fourfold`"), "{why}");
+        let note = format!("samples are missing: {why}");
+        assert_eq!(decoder.summary().notes.last(), Some(&note));
+        let of_host = decoder.into_cluster();
+        assert_eq!(of_host.unread()[0].0, of_host.outline().summary.hosts[0].hostname);
+        assert_eq!(Decoder::new(vec![golden()]).unwrap().unread().count(), 0);
+        // In whichever order it comes with another that is in its place.
+        let in_its_place = || of_a_later_version(0, "fourfold");
+        for rings in [[golden(), in_its_place()], [in_its_place(), golden()]] {
+            assert_eq!(Decoder::new(rings.into()).unwrap().unread().count(), 1);
+        }
+        // There is nothing else.
+        let error = Decoder::new(vec![of_a_later_version(1, "fourfold")]).err().unwrap();
+        assert!(error.to_string().contains("unknown variant `fourfold`"), "{error}");
+    }
+
+    #[test]
+    fn of_many_segments_that_are_not_understood_some_are_listed_and_in_few_words() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+        let long = "é".repeat(100_000);
+        let mut rings = vec![Ring::open(&path).unwrap()];
+        rings.extend((1..100).map(|segment| of_a_later_version(segment, &long)));
+        let decoder = Decoder::new(rings).unwrap();
+        let whys: Vec<String> = decoder.unread().map(ToString::to_string).collect();
+        assert_eq!(whys.len(), MAX_UNREAD);
+        assert!(whys.iter().all(|why| why.len() < 1000 && why.contains(" ...")), "{}", whys[0]);
+    }
+
+    #[test]
+    fn a_very_long_command_ends_with_how_many_words_are_not_shown() {
+        let words = |count: usize| vec!["a".to_owned(); count];
+        for (count, last) in [(1, "a"), (1 << 16, "a"), ((1 << 16) + 7, "... and 7 more words")] {
+            let mut command = words(count);
+            shorten(&mut command);
+            assert_eq!(command.len(), count.min((1 << 16) + 1));
+            assert_eq!(command.last().unwrap(), last);
+        }
     }
 
     fn asked_for(extent: &Extent) -> Vec<u64> {

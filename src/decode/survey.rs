@@ -5,6 +5,7 @@
 use super::counters::Counters;
 use super::facts::{Cost, Gap, HostSummary, SamplerSummary, Spread};
 use super::instances::Instances;
+use super::notes::MAX_NOTES_BYTES;
 use super::rings::{DecodeError, Record, Rings};
 use super::wall::WallClock;
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RowHead};
@@ -26,6 +27,8 @@ pub(super) struct Limits {
     pub gaps: usize,
     /// Steps of the wall clock.
     pub clock_steps: usize,
+    /// Text of notes.
+    pub notes_bytes: usize,
 }
 
 impl Limits {
@@ -36,6 +39,7 @@ impl Limits {
             instances_of_a_source: share(1_000_000, 256, 10_000),
             gaps: share(100_000, 50, 1000),
             clock_steps: share(100_000, 50, 1000),
+            notes_bytes: share(1 << 26, 1 << 13, MAX_NOTES_BYTES),
         }
     }
 }
@@ -123,6 +127,7 @@ struct Pass {
     window: Times,
     lateness: Times,
     max_gaps: usize,
+    max_notes_bytes: usize,
 }
 
 impl Pass {
@@ -143,6 +148,7 @@ impl Pass {
             window: Times::new(),
             lateness: Times::new(),
             max_gaps: limits.gaps,
+            max_notes_bytes: limits.notes_bytes,
         }
     }
 
@@ -258,7 +264,8 @@ impl Pass {
             (rings.seqs.end - rings.seqs.start).saturating_sub(summary.samples_kept);
         summary.slots_torn = rings.torn;
         summary.segments = rings.segments_begun();
-        summary.notes = rings.notes.iter().cloned().collect();
+        summary.notes = rings.notes.sentences(self.max_notes_bytes);
+        summary.notes.extend(rings.unread.iter().map(|why| format!("samples are missing: {why}")));
         summary.sampler = SamplerSummary {
             policy: sampler.policy.clone(),
             nice: sampler.nice,
@@ -323,13 +330,14 @@ mod tests {
     #[test]
     fn one_host_of_many_lists_less_so_that_all_together_are_bounded() {
         let limits = |hosts| {
-            let Limits { instances_of_a_source, gaps, clock_steps } = Limits::of_hosts(hosts);
-            (instances_of_a_source, gaps, clock_steps)
+            let Limits { instances_of_a_source, gaps, clock_steps, notes_bytes } =
+                Limits::of_hosts(hosts);
+            (instances_of_a_source, gaps, clock_steps, notes_bytes)
         };
-        assert_eq!(limits(0), (10_000, 1000, 1000));
-        assert_eq!(limits(1), (10_000, 1000, 1000));
-        assert_eq!(limits(100), (10_000, 1000, 1000));
-        assert_eq!(limits(1000), (1000, 100, 100));
-        assert_eq!(limits(10_000), (256, 50, 50));
+        assert_eq!(limits(0), (10_000, 1000, 1000, 262_144));
+        assert_eq!(limits(1), (10_000, 1000, 1000, 262_144));
+        assert_eq!(limits(100), (10_000, 1000, 1000, 262_144));
+        assert_eq!(limits(1000), (1000, 100, 100, 67_108));
+        assert_eq!(limits(10_000), (256, 50, 50, 8192));
     }
 }

@@ -301,7 +301,9 @@ impl FoundRun {
                 _ => Some(Decoder::new(rings)?),
             }
         };
-        let lost = self.unreadable_rings();
+        let mut lost = self.unreadable_rings();
+        let unread = decoder.iter().flat_map(Decoder::unread);
+        lost.extend(unread.map(|error| format!("samples are missing: {error}")));
         let decoder = decoder.filter(|decoder| decoder.summary().samples_kept > 0);
         let mut files = match decoder {
             Some(decoder) => {

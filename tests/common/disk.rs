@@ -119,6 +119,13 @@ pub fn wait_until_idle(pid: Pid, thread: &str) {
     });
 }
 
+/// How long the thread of that name has been kept from running by others that did, ns
+/// (`Documentation/scheduler/sched-stats.rst`).
+pub fn kept_from_running_ns(pid: Pid, thread: &str) -> u64 {
+    let text = of_thread(pid, thread, "schedstat").unwrap();
+    text.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 /// A file of proc(5) of the thread of that name, if there is such a thread.
 fn of_thread(pid: Pid, thread: &str, file: &str) -> Option<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).ok()?;

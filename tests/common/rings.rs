@@ -51,14 +51,25 @@ pub fn create(path: &Path, plan: &Plan) -> RingWriter {
 
 /// Makes the ring file `path` of a run on the host of that name.
 pub fn create_on(path: &Path, plan: &Plan, hostname: &str, run_id: Uuid) -> RingWriter {
-    let description = Description {
+    create_saying(path, plan, run_id, |description| description.hostname = hostname.to_owned())
+}
+
+/// Makes the ring file `path` of a run that describes itself as `change` has it.
+pub fn create_saying(
+    path: &Path,
+    plan: &Plan,
+    run_id: Uuid,
+    change: impl FnOnce(&mut Description),
+) -> RingWriter {
+    let mut description = Description {
         ringstat: "0.1.0".to_owned(),
-        hostname: hostname.to_owned(),
+        hostname: String::new(),
         run: RunFacts { benchmark_type: "training".to_owned(), ..RunFacts::default() },
         system: SystemFacts::default(),
         sampler: SamplerFacts::default(),
         schema: Schema { sources: plan.sources.clone() },
     };
+    change(&mut description);
     let description = serde_json::to_vec(&description).unwrap();
     let length = Bytes(description.len() as u64);
     let layout = Layout::new(length, plan.entries, Words(plan.record_words), plan.slots).unwrap();
