@@ -85,6 +85,8 @@ fn a_run_that_laps_its_ring_a_hundred_times_keeps_the_newest_and_its_memory() {
     let live = world.record(&options).start();
     let ring = world.run_dir(&world.rings()).join("00000.ring");
     world.wait_for_samples(&ring, 30);
+    // What the mirror needs for its first look has been asked for by then.
+    world.wait_for_samples(&world.run_dir(&world.mirrors()).join("00000.ring"), 1);
     let before = Memory::of(live.pid());
     // With a mirror it has more slots than samples to keep.
     let slots = Ring::open(&ring).unwrap().header().layout.slots;
@@ -197,6 +199,8 @@ fn a_host_of_two_thousand_disks_and_interfaces_is_recorded_whole() {
     let live = world.record(&[&options[..], &["--max-samples", "4"]].concat()).start();
     let ring = world.run_dir(&world.rings()).join("00000.ring");
     world.wait_for_samples(&ring, 6);
+    // What the mirror needs for its first look has been asked for by then.
+    world.wait_for_samples(&world.run_dir(&world.mirrors()).join("00000.ring"), 1);
     let before = Memory::of(live.pid());
     world.wait_for_samples(&ring, rounds(40, 400));
     assert_fixed("4000 devices", before, Memory::of(live.pid()), &ring);
