@@ -25,7 +25,7 @@ const MIRROR: &str = "rs-mirror";
 const SAMPLER: &str = "rs-sampler";
 const INTERVAL_NS: u64 = 10_000_000;
 /// Ticks that a machine which does not run any of us for a while may cost: one of a cloud's.
-const STOLEN_TICKS: u64 = 5;
+const STOLEN_TICKS: u64 = 10;
 /// A name that a process has of its main thread.
 const MAIN: &str = "ringstat";
 const OFTEN: [&str; 8] = [

@@ -4,7 +4,7 @@
 use ringstat::fuzzing::{FileEntry, Reply, Request, put_chunk, put_control};
 use ringstat::ring::Ring;
 use ringstat::{Decoder, JSON, JSON_COMPACT};
-use ringstat_fuzz::rings::{TEXTS, ring};
+use ringstat_fuzz::rings::{TEXTS, ring, segment};
 use ringstat_fuzz::world::{OTHER, RUN};
 use std::fs;
 use std::path::Path;
@@ -43,6 +43,12 @@ fn main() -> std::io::Result<()> {
     write("ring_bytes", "small", &ring(&small, 7))?;
     write("ring_bytes", "one-record", &ring(&TEXTS[3..4], 1))?;
     write("ring_bytes", "all", &ring(&TEXTS, 6))?;
+    let segments = [segment(&small, 0, 0..5), segment(&small[..1], 1, 5..8)];
+    write("ring_bytes", "segments", &segments.concat())?;
+    let [mut copy, whole] = [(); 2].map(|()| segment(&small, 0, 0..6));
+    let last_slots = copy.len() - 8192;
+    copy[last_slots..].fill(0);
+    write("ring_bytes", "copies", &[copy, whole, segments[1].clone()].concat())?;
     for (name, text) in [
         ("own", r#"{"benchmark_type":"training","result_dir":"/r","runtime":1.5}"#),
         ("last", "{\n  \"a\": {\"x\":  [1e3, null, \"\\u00e9\\/\"]},\n  \"b\": 1.50\n}\n"),

@@ -1,9 +1,11 @@
-//! Any bytes as a ring file. Changes that the fuzzer makes are mostly mended, so that they get
+//! Any bytes as the ring files of a run, one behind the other: segments, and copies of segments that
+//! differ. Changes that the fuzzer makes are mostly mended, so that they get
 //! past the checksums: see `ringstat_fuzz::rings::mutate`.
 //!
 //! Beyond "no panic" and bounded time and memory: counts add up; whatever the description and the
 //! records say, the output is JSON without ambiguity; and as long as they say what a recorder
-//! could have written, it has the types of the published format.
+//! could have written, it has the types of the published format. What two copies of a ring have between
+//! them is what the whole ring has.
 
 #![no_main]
 
@@ -15,7 +17,7 @@ use ringstat::{
     TimeSeriesData,
 };
 use ringstat_fuzz::json::Unambiguous;
-use ringstat_fuzz::rings::{TEXTS, mutate, source_schema};
+use ringstat_fuzz::rings::{TEXTS, mutate, source_schema, split};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -26,7 +28,64 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     mutate(data, size, max_size, seed, fuzzer_mutate)
 });
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| match &split(data)[..] {
+    [_] => one_ring(data),
+    all => {
+        let parts = all.iter().map(|part| &data[part.clone()]);
+        several_rings(&parts.collect::<Vec<_>>());
+    }
+});
+
+/// Any rings at all: of several runs, twice, without a head.
+fn several_rings(parts: &[&[u8]]) {
+    let open = |bytes: &[u8]| Ring::new(Box::new(bytes.to_vec()), Path::new("fuzz"));
+    let opened = || {
+        let mut rings: Vec<Ring> = parts.iter().filter_map(|bytes| open(bytes).ok()).collect();
+        // As a copy is read whose head was damaged.
+        if let Some(first) = rings.first()
+            && let Ok(description) = first.description()
+        {
+            let header = first.header().clone();
+            let headless = parts.iter().filter(|bytes| open(bytes).is_err()).map(|bytes| {
+                let (header, description) = (header.clone(), description.clone());
+                Ring::with_head(Box::new(bytes.to_vec()), Path::new("fuzz"), header, description)
+            });
+            rings.extend(headless.collect::<Vec<_>>());
+        }
+        rings
+    };
+    let are_recorders = opened().iter().all(look_at);
+    let in_turn = Decoder::new(opened());
+    let reversed = Decoder::new(opened().into_iter().rev().collect());
+    match (in_turn, reversed) {
+        (Ok(decoder), Ok(reversed)) => {
+            assert_eq!(decoder.unread().count(), reversed.unread().count());
+            assert_eq!(counts(&decoder), counts(&reversed));
+            check_output(decoder, are_recorders);
+        }
+        (Err(_), Err(_)) => {}
+        (in_turn, reversed) => panic!(
+            "in turn {:?}, reversed {:?}",
+            in_turn.err().map(|error| error.to_string()),
+            reversed.err().map(|error| error.to_string())
+        ),
+    }
+}
+
+/// Samples that were taken, kept, lost and overwritten.
+fn counts(decoder: &Decoder) -> [u64; 4] {
+    let summary = decoder.summary();
+    let counts = [
+        summary.samples_taken,
+        summary.samples_kept,
+        summary.samples_lost,
+        summary.samples_overwritten,
+    ];
+    assert_eq!(counts[0], counts[1..].iter().sum::<u64>(), "{counts:?}");
+    counts
+}
+
+fn one_ring(data: &[u8]) {
     let open = || Ring::new(Box::new(data.to_vec()), Path::new("fuzz"));
     let Ok(ring) = open() else { return };
     let is_recorders = look_at(&ring);
@@ -39,7 +98,19 @@ fuzz_target!(|data: &[u8]| {
     let one = Decoder::new(vec![open().expect("opened before")]);
     let (Ok(one), Ok(two)) = (one, Decoder::new(copies)) else { return };
     assert_eq!(one.outline(), two.outline());
-});
+    // As are two copies of which each has lost what the other has.
+    let layout = one.header().layout;
+    let without = |remainder: usize| {
+        let mut bytes = data.to_vec();
+        let from =
+            usize::try_from(layout.slots_offset.0).map_or(bytes.len(), |at| at.min(data.len()));
+        let slots = bytes[from..].chunks_mut(layout.slot.bytes().0 as usize).enumerate();
+        slots.filter(|(slot, _)| slot % 2 == remainder).for_each(|(_, slot)| slot.fill(0));
+        Ring::new(Box::new(bytes), Path::new("fuzz")).expect("its head is whole")
+    };
+    let halves = Decoder::new(vec![without(0), without(1)]).expect("two copies");
+    assert_eq!(counts(&halves), counts(&one));
+}
 
 /// Looks at every slot and entry; returns whether a recorder could have written the ring.
 fn look_at(ring: &Ring) -> bool {

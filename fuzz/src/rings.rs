@@ -11,6 +11,7 @@ use ringstat::{
     Bytes, Description, RunFacts, SamplerFacts, Schema, Seq, Shape, SourceSchema, SystemFacts,
     Words,
 };
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
@@ -26,7 +27,9 @@ pub const TEXTS: [(&str, &str); 5] = [
     ("netdev", include_str!("../../tests/proc/modern/net/dev")),
 ];
 
+const MAGIC: u64 = u64::from_le_bytes(*b"RINGSTAT");
 const PAGE_BYTES: usize = 4096;
+const SECTOR_BYTES: usize = 512;
 const HEADER_WORDS: usize = 32;
 const SLOT_HEAD_WORDS: usize = 3;
 const ENTRY_WORDS: usize = 16;
@@ -61,6 +64,11 @@ impl Names for Dictionary<'_> {
 /// The bytes of a ring of four slots that has seen `records` samples of `texts`, with a tick
 /// missed after each third, and stopped cleanly.
 pub fn ring(texts: &[(&str, &str)], records: u64) -> Vec<u8> {
+    segment(texts, 0, 0..records)
+}
+
+/// The same as segment `number` of a run, with these of its samples.
+pub fn segment(texts: &[(&str, &str)], number: u64, records: Range<u64>) -> Vec<u8> {
     let schema = Schema {
         sources: texts.iter().map(|(source, text)| source_schema(source, text)).collect(),
     };
@@ -93,8 +101,8 @@ pub fn ring(texts: &[(&str, &str)], records: u64) -> Vec<u8> {
         description_check: description_check(&description),
         max_samples: SLOTS - 1,
         run_id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
-        segment: 0,
-        first_seq: Seq(0),
+        segment: number,
+        first_seq: Seq(records.start),
         start_wall_ns: 1_700_000_000_000_000_000,
         start_monotonic_ns: 5_000_000_000,
         interval_ns: MIN_INTERVAL_NS,
@@ -105,11 +113,11 @@ pub fn ring(texts: &[(&str, &str)], records: u64) -> Vec<u8> {
     let draft = Draft::new(layout.record());
     let ring = RingWriter::new(Arc::new(segment));
     parsers.iter_mut().for_each(|probed| probed.source.begin_segment(ENTRIES as usize));
-    for seq in 0..records {
+    for seq in records.clone() {
         let mut record = RecordWriter::new(draft.record(), parsers.len()).expect("room");
         let missed = seq / 3;
         let since_ns = (seq + missed) * MIN_INTERVAL_NS;
-        let stop = if seq + 1 == records { AT_STOP } else { 0 };
+        let stop = if seq + 1 == records.end { AT_STOP } else { 0 };
         for (which, value) in [
             (Common::Tick, seq + missed),
             (Common::WallNs, 1_700_000_000_000_000_000 + since_ns),
@@ -218,10 +226,82 @@ impl Parts {
     }
 }
 
+/// Where the rings of a run lie in `data`, one behind the other: each begins at a sector.
+pub fn split(data: &[u8]) -> Vec<Range<usize>> {
+    let is_begin = |at: &usize| word_at(data, at / 8) == MAGIC;
+    let mut begins = vec![0];
+    begins.extend((SECTOR_BYTES..data.len()).step_by(SECTOR_BYTES).filter(is_begin));
+    let ends = begins[1..].iter().copied().chain([data.len()]);
+    begins.iter().copied().zip(ends).map(|(begin, end)| begin..end).collect()
+}
+
+/// Changes one ring of several, or which there are; see [`mutate_one`].
+pub fn mutate(
+    data: &mut [u8],
+    size: usize,
+    max_size: usize,
+    seed: u32,
+    any: impl Fn(&mut [u8], usize, usize) -> usize,
+) -> usize {
+    let mut dice = Dice(u64::from(seed) ^ 0xA5A5_0000_0000);
+    let all = split(&data[..size]);
+    let which = dice.below(all.len());
+    let part = all[which].clone();
+    let change_which = dice.one_in(8);
+    if all.len() == 1 && !change_which {
+        return mutate_one(data, size, max_size, seed, any);
+    }
+    let behind = data[part.end..size].to_vec();
+    let mut ring = data[part.clone()].to_vec();
+    if !change_which {
+        let room = ring.len() + max_size - size;
+        let length = ring.len();
+        ring.resize(room, 0);
+        let length = mutate_one(&mut ring, length, room, seed, any);
+        ring.truncate(length);
+    } else if all.len() > 1 && dice.one_in(2) {
+        ring.clear();
+    } else {
+        // A copy, or the next segment.
+        let mut next = ring.clone();
+        if next.len() >= PAGE_BYTES && dice.one_in(2) {
+            follow(&mut next);
+            mend(&mut next, &mut dice);
+        }
+        ring.resize(ring.len().next_multiple_of(SECTOR_BYTES), 0);
+        ring.extend(next);
+    }
+    if !behind.is_empty() {
+        ring.resize(ring.len().next_multiple_of(SECTOR_BYTES), 0);
+    }
+    ring.extend(behind);
+    let end = (part.start + ring.len()).min(max_size);
+    data[part.start..end].copy_from_slice(&ring[..end - part.start]);
+    end
+}
+
+/// Makes a ring one of the next segment, but for its checksums.
+fn follow(data: &mut [u8]) {
+    let parts = Parts::of(data);
+    let (segment, first) = (field("segment"), field("first_seq"));
+    set_word(data, segment, word_at(data, segment).wrapping_add(1));
+    let newest =
+        (0..parts.slots).map(|slot| word_at(data, parts.slots_at + slot * parts.slot_words));
+    let newest = newest.filter(|commit| commit & BUSY == 0).max().unwrap_or(0);
+    let by = newest.saturating_sub(word_at(data, first));
+    set_word(data, first, word_at(data, first).wrapping_add(by));
+    for slot in 0..parts.slots {
+        let commit = parts.slots_at + slot * parts.slot_words;
+        if word_at(data, commit) != 0 {
+            set_word(data, commit, word_at(data, commit).wrapping_add(by));
+        }
+    }
+}
+
 /// Changes one part of a ring and then, mostly, mends offsets and checksums. What is no ring, and
 /// sometimes what is one, is changed by `any` alone: it changes the first so many bytes of a
 /// buffer and returns how many there are then, at most the last number.
-pub fn mutate(
+fn mutate_one(
     data: &mut [u8],
     size: usize,
     max_size: usize,
@@ -230,7 +310,7 @@ pub fn mutate(
 ) -> usize {
     let mut dice = Dice(u64::from(seed));
     let mut size = size;
-    if size < 2 * PAGE_BYTES || word_at(&data[..size], 0) != u64::from_le_bytes(*b"RINGSTAT") {
+    if size < 2 * PAGE_BYTES || word_at(&data[..size], 0) != MAGIC {
         return any(data, size, max_size);
     }
     for _ in 0..=dice.below(3) {

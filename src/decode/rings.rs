@@ -7,6 +7,7 @@ use super::notes::Notes;
 use crate::description::Description;
 use crate::record::{Common, RecordView};
 use crate::ring::{Header, Ring, RingError, Scan};
+use crate::schema::Schema;
 use crate::units::Seq;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -301,7 +302,7 @@ impl Rings {
             let remembered = Remembered::default();
             while let Some(seq) = segment.next(from) {
                 from = seq + 1;
-                if !segment.read(Seq(seq), &mut words) {
+                if !segment.read(Seq(seq), &mut words, &description.schema) {
                     continue;
                 }
                 let Ok(view) = RecordView::new(&words, &description.schema) else { continue };
@@ -389,9 +390,12 @@ impl Segment {
         next.filter(|seq| *seq < self.seqs.end)
     }
 
-    /// A copy whose device refuses is as one that does not have the record.
-    fn read(&self, seq: Seq, words: &mut Vec<u64>) -> bool {
-        self.copies.iter().any(|ring| ring.read(seq, words).unwrap_or(false))
+    /// A copy whose device refuses, or whose record is not one of these sources, is as one that does
+    /// not have it.
+    fn read(&self, seq: Seq, words: &mut Vec<u64>, schema: &Schema) -> bool {
+        self.copies.iter().any(|ring| {
+            ring.read(seq, words).unwrap_or(false) && RecordView::new(words, schema).is_ok()
+        })
     }
 }
 
@@ -460,6 +464,27 @@ mod tests {
         let second = Ring::new(Box::new(bytes), Path::new("other")).unwrap();
         let error = Rings::new(vec![first, second]).err().unwrap();
         assert!(matches!(error, DecodeError::Differs { segment: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_record_that_is_not_understood_is_taken_from_another_copy() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+        let bytes = std::fs::read(&path).unwrap();
+        let whole = || Ring::open(&path).unwrap();
+        let header = whole().header().clone();
+        // Record 6 in slot 1, a word shorter, under the right checksum.
+        let mut shorter = bytes.clone();
+        let at = header.layout.slot_offset(crate::units::Slot(1)).0 as usize;
+        let slot: &mut [u64] = bytemuck::cast_slice_mut(&mut shorter[at..at + 4096 / 2]);
+        assert_eq!(slot[0], 7);
+        slot[2] -= 1;
+        let covered = bytemuck::cast_slice(&slot[2..3 + slot[2] as usize]);
+        slot[1] = xxhash_rust::xxh64::xxh64(covered, header.seed().wrapping_add(6));
+        let spoiled = || Ring::new(Box::new(shorter.clone()), Path::new("spoiled")).unwrap();
+        let kept = |rings| Decoder::new(rings).unwrap().summary().samples_kept;
+        assert_eq!(kept(vec![spoiled()]), 3, "it verifies, and is not one of these sources");
+        assert_eq!(kept(vec![whole(), spoiled()]), 4);
+        assert_eq!(kept(vec![spoiled(), whole()]), 4);
     }
 
     /// Another segment of the golden ring, as a later version may have written it.
