@@ -3,15 +3,15 @@
 //! disk stops, only this thread stops.
 
 use super::copier::Copier;
+use super::copy::Original;
 use super::disk::{Dir, Disk};
 use super::pace::{Pace, spare_slots, sync_interval};
 use super::thread::stay_behind;
-use crate::ring::{self, Segment};
+use crate::ring;
 use crate::units::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub(super) enum Message {
     /// The file for segment number so-and-so is to be made, of so many bytes.
     Prepare(u64, Bytes, Sender<io::Result<()>>),
     /// A segment, and whether it lies in private memory.
-    Segment(Arc<Segment>, bool),
+    Segment(Original, bool),
     Finish,
 }
 
@@ -97,9 +97,9 @@ impl MirrorFeed {
 
     /// A segment that is to be mirrored. One in private memory is copied more often, since its
     /// mirror is all that a crash leaves. Does not wait.
-    pub fn segment(&self, segment: Arc<Segment>, is_private: bool) {
+    pub fn segment(&self, original: Original, is_private: bool) {
         // Fails only if the thread is gone, and then its end says why.
-        let _ = self.0.send(Message::Segment(segment, is_private));
+        let _ = self.0.send(Message::Segment(original, is_private));
     }
 }
 
@@ -164,16 +164,16 @@ fn run<D: Disk>(
                     copier.drop_prepared();
                 }
             }
-            Ok(Message::Segment(segment, is_private)) => {
+            Ok(Message::Segment(original, is_private)) => {
                 if is_private {
                     pace.copy_every(settings.copy_interval, Instant::now());
                 }
                 // What is superseded by a file that others have cut off is not to be removed for it.
                 copier.mend();
-                copier.add(segment);
+                copier.add(original);
             }
             Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
-                copier.mend();
+                copier.mend_wholly();
                 copier.copy();
                 copier.sync();
                 return copier.finish();
