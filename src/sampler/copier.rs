@@ -5,7 +5,7 @@
 
 use super::batch::Batch;
 use super::compare::{Buffer, Look};
-use super::copy::{Copy, Original, Spoiled};
+use super::copy::{Copy, Original, Queued, Spoiled};
 use super::disk::{Disk, DiskFile};
 use super::mirror::MirrorEnd;
 use super::segments::file_name;
@@ -26,7 +26,7 @@ pub struct Copier<D: Disk> {
     /// A file that was made ahead, and of which segment it is to be.
     prepared: Option<(u64, D::File)>,
     /// Segments whose file could not be made yet; each copy tries again.
-    waiting: VecDeque<Original>,
+    waiting: VecDeque<Queued>,
     /// For what is read of a file to be compared.
     buffer: Buffer,
     /// How often the files were looked at.
@@ -75,17 +75,17 @@ impl<D: Disk> Copier<D> {
         }
     }
 
-    /// The run goes on in this segment.
-    pub fn add(&mut self, original: Original) {
-        self.copy_recent();
-        self.waiting.push_back(original);
-        self.begin_waiting();
+    /// The run goes on in this segment, whose file the next copy makes: whether anything of it is wanted
+    /// is known when all are known.
+    pub fn add(&mut self, queued: Queued) {
+        self.waiting.push_back(queued);
     }
 
     /// Writes what is new.
     pub fn copy(&mut self) {
-        self.begin_waiting();
+        // First: what is the newest now may not be among the last two afterwards.
         self.copy_recent();
+        self.begin_waiting();
     }
 
     /// Makes durable what was written.
@@ -132,12 +132,16 @@ impl<D: Disk> Copier<D> {
     /// Makes the files of segments that have none yet, oldest first. Those that are not wanted any
     /// more are not waited with.
     fn begin_waiting(&mut self) {
-        let newest = self.waiting.back().map_or(0, Original::first_seq);
+        let newest = self.waiting.back().map_or(0, |queued| queued.first_seq.0);
         let oldest_wanted = newest.saturating_sub(self.max_samples);
-        while self.waiting.get(1).is_some_and(|next| next.first_seq() <= oldest_wanted) {
+        while self.waiting.get(1).is_some_and(|next| next.first_seq.0 <= oldest_wanted) {
             self.waiting.pop_front();
         }
-        while let Some(original) = self.waiting.front().cloned() {
+        while let Some(queued) = self.waiting.front() {
+            let Some(original) = queued.upgrade() else {
+                self.waiting.pop_front();
+                continue;
+            };
             self.drop_superseded(original.segment.header().first_seq);
             match self.begin(original) {
                 Ok(copy) => {

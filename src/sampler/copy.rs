@@ -9,7 +9,7 @@ use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// How far a copy is.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +56,31 @@ pub struct Original {
 }
 
 impl Original {
-    /// The number of the first record that it can have.
-    pub fn first_seq(&self) -> u64 {
-        self.segment.header().first_seq.0
+    /// The same for a queue.
+    pub fn downgrade(&self) -> Queued {
+        Queued {
+            first_seq: self.segment.header().first_seq,
+            segment: Arc::downgrade(&self.segment),
+            description: Arc::downgrade(&self.description),
+        }
+    }
+}
+
+/// One that waits for its copy. Whoever records holds on to it as long as anything of it is wanted, and a
+/// queue for a disk that stands still no longer than that.
+#[derive(Clone)]
+pub struct Queued {
+    /// The first record that it can have.
+    pub first_seq: Seq,
+    segment: Weak<Segment>,
+    description: Weak<Vec<u8>>,
+}
+
+impl Queued {
+    /// The original, if anything of it is still wanted.
+    pub fn upgrade(&self) -> Option<Original> {
+        let (segment, description) = (self.segment.upgrade()?, self.description.upgrade()?);
+        Some(Original { segment, description })
     }
 }
 

@@ -242,7 +242,7 @@ impl Segments {
         let description = Arc::new(description);
         if let Some(mirror) = &self.mirror {
             let (segment, description) = (segment.clone(), description.clone());
-            mirror.segment(Original { segment, description }, path.is_none());
+            mirror.segment(&Original { segment, description }, path.is_none());
         }
         if let (Some(file), Some(path)) = (&file, &path) {
             self.watch(&segment, file, path);

@@ -13,11 +13,12 @@ mod promise;
 use super::*;
 use crate::ring::{self, Header, RingError, Segment, SlotState, judge};
 use crate::sampler::copier::Copier;
-use crate::sampler::copy::Original;
+use crate::sampler::copy::Queued;
 use crate::sampler::mirror::{Message, MirrorFeed};
 use crate::units::{Seq, Slot};
 use crossbeam::channel::{Receiver, unbounded};
-use medium::{Content, Event, Medium, Replay, SECTOR};
+use medium::{Content, SECTOR};
+pub use medium::{Event, Medium, Replay};
 use promise::{Promise, Walk};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -92,7 +93,7 @@ impl Truth {
 struct Hand {
     copier: Copier<Medium>,
     inbox: Receiver<Message>,
-    told: VecDeque<Original>,
+    told: VecDeque<Queued>,
     medium: Medium,
     truth: Arc<Mutex<Truth>>,
 }
@@ -102,20 +103,19 @@ impl Hand {
     fn look(&mut self, now_ns: u64) {
         let mut truth = self.truth.lock().unwrap();
         for message in self.inbox.try_iter() {
-            let Message::Segment(original, _) = message else {
-                panic!("only segments are told of")
-            };
-            truth.segments.push(original.segment.clone());
-            self.told.push_back(original);
+            let Message::Segment(queued, _) = message else { panic!("only segments are told of") };
+            truth.segments.push(queued.upgrade().unwrap().segment);
+            self.told.push_back(queued);
         }
         truth.look();
         self.medium.log(Event::Time(now_ns));
     }
 
     fn hear(&mut self) {
-        while let Some(original) = self.told.pop_front() {
+        if !self.told.is_empty() {
+            self.told.drain(..).for_each(|queued| self.copier.add(queued));
             self.copier.mend();
-            self.copier.add(original);
+            self.copier.copy();
         }
     }
 }
@@ -185,8 +185,9 @@ fn spoil(rng: &mut Rng, hand: &Hand) {
         3 => hand.medium.overwrite(name, 0..at_sector(1), layout),
         _ => {
             let end = at_sector(1);
-            let edges = [ring::HEADER_BYTES, layout.dictionary_offset, layout.slots_offset];
-            let edge = edges.get(rng.below(5) as usize).map(|edge| edge.0 / SECTOR as u64);
+            let [text, names] = [ring::HEADER_BYTES, layout.dictionary_offset];
+            let edges = [text, text, names, names, layout.slots_offset];
+            let edge = edges.get(rng.below(6) as usize).map(|edge| edge.0 / SECTOR as u64);
             let from = edge.unwrap_or_else(|| rng.below(sectors(len))) * SECTOR as u64;
             let few = (from + (1 + rng.below(4)) * SECTOR as u64).min(len);
             let end = if end > from && rng.one_in(2) { end } else { few };
