@@ -7,7 +7,7 @@ use super::disk::DiskFile;
 use crate::ring::{self, ENTRY_WORDS, HEADER_BYTES};
 use crate::units::Bytes;
 
-/// What is read at a time; in whole pages, so that no entry of the dictionary lies in two.
+/// What is read at a time; in whole entries of the dictionary.
 const PART: Bytes = Bytes(64 << 10);
 /// What one look compares at most of description and names: those of 1,800 devices. It takes some tens of
 /// microseconds, next to a sync.
@@ -60,22 +60,23 @@ impl Looked {
             return true;
         }
         let end = original.segment.header().layout.entry_offset(entries);
-        if look == Look::Whole || self.0 >= end {
-            *self = Looked::none();
-        }
-        let until = match look {
-            Look::Header => self.0,
-            Look::Part => end.min(Bytes(self.0.0 + LOOK.0)),
-            Look::Whole => end,
+        let all = Bytes(end.0 - HEADER_BYTES.0);
+        let mut left = match look {
+            Look::Header => Bytes(0),
+            Look::Part => all.min(LOOK),
+            Look::Whole => all,
         };
-        while self.0 < until {
-            let at = self.0;
-            self.0 = until.min(Bytes(at.0 + PART.0));
-            let part = &mut buffer.0[..Bytes(self.0.0 - at.0).words().0 as usize];
+        while left > Bytes(0) {
+            // There may be more names than at the last look, and it is once around in any case.
+            if self.0 >= end {
+                *self = Looked::none();
+            }
+            let (at, length) = (self.0, left.min(PART).min(Bytes(end.0 - self.0.0)));
+            (self.0, left) = (Bytes(at.0 + length.0), Bytes(left.0 - length.0));
+            let part = &mut buffer.0[..length.words().0 as usize];
             let read = file.read_at(bytemuck::cast_slice_mut(part), at);
-            if read.is_ok()
-                && (has_other_text(part, at, original) || has_other_names(part, at, original))
-            {
+            let differs = has_other_text(part, at, original) || has_other_names(part, at, original);
+            if read.is_ok() && differs {
                 return true;
             }
         }

@@ -439,6 +439,56 @@ fn no_step_of_the_copier_is_where_a_promised_record_is() {
 }
 
 #[test]
+fn whatever_others_overwrite_before_the_slots_is_made_again_at_the_next_copy() {
+    // Of the layout, what is overwritten.
+    let places: [fn(&ring::Layout) -> u64; 6] = [
+        |_| 0,
+        |_| ring::HEADER_BYTES.0,
+        |layout| ring::HEADER_BYTES.0 + layout.description.0 / 2,
+        |layout| ring::HEADER_BYTES.0 + layout.description.0 - 1,
+        |layout| layout.entry_offset(0).0,
+        |layout| layout.entry_offset(5).0,
+    ];
+    // A file that is written to, and one before it.
+    for (place, number) in places.iter().flat_map(|place| [(place, 0), (place, 1)]) {
+        let host = Host::new();
+        let (log, truth) = cut_off(host.settings(100), |wake, _, hand| {
+            hand.hear();
+            let disks = disks_at(4 * wake);
+            let disks: Vec<_> =
+                disks.iter().map(|(a, b, name, v)| (*a, *b, &name[..], *v)).collect();
+            host.disks(&disks);
+            if wake == 8 {
+                host.write("vmstat", "another 1\n");
+            }
+            if [7, 15, 17].contains(&wake) {
+                hand.copier.mend();
+                hand.copier.copy();
+                hand.copier.sync();
+            }
+            if wake == 16 {
+                let layout = hand.truth.lock().unwrap().segments[number].header().layout;
+                let from = place(&layout) / SECTOR as u64 * SECTOR as u64;
+                hand.medium.overwrite(file_name(number as u64), from..from + SECTOR as u64, layout);
+            }
+            wake < 18
+        });
+        let mut replay = Replay::default();
+        log.iter().for_each(|event| replay.step(event));
+        let (mut records, mut names) = (BTreeSet::new(), Vec::new());
+        for (name, content) in &replay.files {
+            let ring = bytes_of(name, content.durable.clone()).unwrap();
+            records.append(&mut records_of(&ring, &truth));
+            names.push(names_of(&ring, &truth));
+        }
+        assert_eq!(records, (0..17).collect());
+        // An interface and the first disk, those of the first wake-up, and one for each of the next seven; an
+        // interface and four disks, and one for each of eight.
+        assert_eq!(names, [11, 13], "{number}");
+    }
+}
+
+#[test]
 fn what_somebody_has_stored_to_a_ring_holds_up_nothing_behind_it() {
     let host = Host::new();
     let (log, truth) = cut_off(host.settings(100), |wake, _, hand| {
