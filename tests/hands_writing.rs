@@ -6,7 +6,7 @@
 //! | made longer, a hard link, chmod 000 | nothing | nothing |
 //! | deleted, renamed, moved out, replaced by another file | the next segment begins; nothing is lost: the open file is read at the end | written again from the ring, under its name if that is free |
 //! | head overwritten | the next segment begins; nothing is lost: the recorder knows what the head was | written again |
-//! | names overwritten | rows without a name are left out; what the mirror had of them is there | written again |
+//! | names overwritten | (no case here) | written again |
 //! | slots overwritten | those do not verify; what the mirror had of them is there, the rest is counted as lost | those do not verify; the ring has them |
 //! | directory deleted or moved | the next segment is in private memory, copied to the mirror every second | said, and the ring goes on alone |
 //! | `run.json` deleted, overwritten, a link | written anew at the stop; the link is replaced, not followed | the same |
