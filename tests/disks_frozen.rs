@@ -8,12 +8,14 @@ use common::disk::{
     LoopExt4, is_stopped_by_a_disk, kept_from_running_ns, wait_until_idle,
     wait_until_stopped_by_a_disk,
 };
+use common::memory::held;
 use common::{Files, Live, Tmpfs, World, entries, wait_for_file, wait_until, with_own_mounts};
 use ringstat::Bytes;
 use ringstat::ring::WordMap;
 use rustix::process::{Pid, Signal};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -228,6 +230,55 @@ fn no_sample_waits_for_a_frozen_mirror_and_all_are_on_the_disk_after_the_thaw() 
         assert!(kept as u64 >= at_thaw, "{kept} of {at_thaw} samples");
         assert_eq!(recovered.samples(), &of_ring.samples()[..kept]);
         drop(as_found);
+    });
+}
+
+#[test]
+fn while_a_mirror_stands_still_no_ring_is_kept_for_it_that_nobody_wants() {
+    with_own_mounts("freezing the mirror's disk", || {
+        let world = World::new();
+        let disk = LoopExt4::over(&world.mirrors(), "64m", &[]);
+        let procfs = world.own_proc();
+        let options = ["--interval", "2ms", "--max-samples", "10", "--sync-interval", "20ms"];
+        let live = world.record(&[&options[..], &["--procfs"]].concat()).arg(procfs).start();
+        let (rings, mirrors) = (world.run_dir(&world.rings()), world.run_dir(&world.mirrors()));
+        world.wait_for_samples(&mirrors.join("00000.ring"), 20);
+        let frozen = disk.freeze();
+        wait_until_stopped_by_a_disk(live.pid(), MIRROR);
+        let mut vmstat = File::options().append(true).open(world.path("proc/vmstat")).unwrap();
+        let changes = 150;
+        for change in 1..=changes {
+            // A counter that there was not before.
+            writeln!(vmstat, "new_{change} 1").unwrap();
+            let ring = rings.join(format!("{change:05}.ring"));
+            wait_until("the next segment", || ring.exists().then_some(()));
+            // Only then: one sample may take several segments.
+            world.wait_for_samples(&ring, 1);
+        }
+        let newest = format!("{changes:05}.ring");
+        world.wait_for_samples(&rings.join(&newest), 20);
+        // The watch has its own until it hears of the next.
+        let mapped = wait_until("old rings to be let go of", || {
+            let mapped = held(live.pid()).0;
+            (mapped < 20).then_some(mapped)
+        });
+        println!("{changes} changes while the disk stood still: {mapped} maps of removed rings");
+        assert!(is_stopped_by_a_disk(live.pid(), MIRROR));
+        frozen.thaw();
+        let taken = taken(&world, &rings.join(&newest));
+        world.wait_for_samples(&mirrors.join(&newest), taken);
+        wait_until_idle(live.pid(), MIRROR);
+        live.kill();
+        // The power goes as well.
+        fs::remove_dir_all(world.rings()).unwrap();
+        let files = entries(&mirrors).len();
+        assert!(files < 20, "{files} files in the mirror");
+        world.looking(&["recover", mirrors.to_str().unwrap()]).succeeds();
+        let recovered = world.files();
+        assert_eq!(recovered.samples().len(), 10);
+        assert!(recovered.summary()["samples_taken"].int() >= taken);
+        assert_eq!(recovered.summary()["samples_lost"].int(), 0);
+        drop(disk);
     });
 }
 

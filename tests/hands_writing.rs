@@ -6,6 +6,7 @@
 //! | made longer, a hard link, chmod 000 | nothing | nothing |
 //! | deleted, renamed, moved out, replaced by another file | the next segment begins; nothing is lost: the open file is read at the end | written again from the ring, under its name if that is free |
 //! | head overwritten | the next segment begins; nothing is lost: the recorder knows what the head was | written again |
+//! | names overwritten | (no case here) | written again |
 //! | slots overwritten | those do not verify; what the mirror had of them is there, the rest is counted as lost | those do not verify; the ring has them |
 //! | directory deleted or moved | the next segment is in private memory, copied to the mirror every second | said, and the ring goes on alone |
 //! | `run.json` deleted, overwritten, a link | written anew at the stop; the link is replaced, not followed | the same |
@@ -21,6 +22,7 @@ use common::hands::{
     writable,
 };
 use common::{Live, World, entries, seed, wait_until};
+use ringstat::ring::Ring;
 use rustix::process::Signal;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -202,7 +204,51 @@ const TO_THE_MIRROR: &[Case] = &[
     case("head overwritten", "was overwritten", false, |_, copy| {
         writable(copy).write_all_at(&[0xa5; 256], 0).unwrap();
     }),
+    case("description overwritten", "was overwritten", false, |_, copy| {
+        writable(copy).write_all_at(&[0xa5; 8], 4100).unwrap();
+    }),
+    case("names overwritten", "was overwritten", false, |_, copy| {
+        let names = Ring::open(copy).unwrap().header().layout.dictionary_offset;
+        writable(copy).write_all_at(&[0; 4096], names.0).unwrap();
+    }),
 ];
+
+/// Waits until a mirror has its head, all names and more samples than the ring has now, and which that
+/// is.
+fn wait_until_made_again(world: &World, copy: &Path, ring: &Path) -> u64 {
+    let taken = world.info(ring).unwrap()["summary"]["samples_taken"].int();
+    let ring = Ring::open(ring).unwrap();
+    let names = (0..).take_while(|entry| ring.entry(*entry).unwrap().is_some()).count() as u32;
+    assert!(names > 0);
+    wait_until("the mirror, whole again", || {
+        let summary = world.info(copy)?["summary"].clone();
+        let copy = Ring::open(copy).ok()?;
+        let has_names = (0..names).all(|entry| matches!(copy.entry(entry), Ok(Some(_))));
+        let is_whole = has_names && summary["samples_lost"].int() == 0;
+        (is_whole && summary["samples_taken"].int() > taken).then_some(())
+    });
+    taken
+}
+
+#[test]
+fn a_mirror_that_was_made_again_is_all_that_a_power_cut_needs_to_leave() {
+    each(TO_THE_MIRROR, |case| {
+        let world = World::in_memory();
+        let (live, dir, mirror) = watched(&world, 20);
+        let copy = mirror.join("00000.ring");
+        (case.hand)(&world, &copy);
+        let taken = wait_until_made_again(&world, &copy, &dir.join("00000.ring"));
+        live.kill();
+        // The memory is gone.
+        fs::remove_dir_all(world.rings()).unwrap();
+        world.looking(&["recover", mirror.to_str().unwrap()]).succeeds();
+        let files = world.files();
+        assert_true_and_accounted(&world, &files);
+        assert!(files.samples().iter().all(|sample| !sample.has("errors")), "rows are missing");
+        let count = |key: &str| files.summary()[key].int();
+        assert!(count("samples_taken") >= taken && count("samples_lost") == 0);
+    });
+}
 
 #[test]
 fn a_mirror_that_others_spoil_is_made_again() {
@@ -211,12 +257,7 @@ fn a_mirror_that_others_spoil_is_made_again() {
         let (live, dir, mirror) = watched(&world, 20);
         let copy = mirror.join("00000.ring");
         (case.hand)(&world, &copy);
-        let taken = world.info(&dir.join("00000.ring")).unwrap()["summary"]["samples_taken"].int();
-        wait_until("the mirror, whole again", || {
-            let summary = world.info(&copy)?["summary"].clone();
-            let is_whole = summary["samples_lost"].int() == 0;
-            (is_whole && summary["samples_taken"].int() > taken).then_some(())
-        });
+        wait_until_made_again(&world, &copy, &dir.join("00000.ring"));
         live.signal(Signal::INT);
         let ran = live.end().has_status(0);
         // On a host whose CPUs are all taken the mirror's thread may be late with its last words.

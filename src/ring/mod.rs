@@ -29,7 +29,8 @@ pub use slot::{Draft, SlotState};
 pub use writer::{RingWriter, Segment};
 
 pub(crate) use blank::is_blank;
+pub(crate) use dictionary::read as read_entry;
 pub(crate) use guard::let_through;
-pub(crate) use layout::{HEADER_BYTES, SLOT_HEAD_WORDS};
+pub(crate) use layout::{ENTRY_WORDS, HEADER_BYTES, SLOT_HEAD_WORDS};
 pub(crate) use reader::{OwnWords, open};
 pub(crate) use slot::judge;

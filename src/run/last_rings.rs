@@ -167,7 +167,7 @@ fn ring_of(kept: &Kept) -> Result<Ring, RingError> {
 }
 
 fn with_head(kept: &Kept, bytes: Box<dyn ReadAt>) -> Ring {
-    Ring::with_head(bytes, name_of(kept), kept.segment.header().clone(), kept.description.clone())
+    Ring::with_head(bytes, name_of(kept), kept.segment.header().clone(), kept.description.to_vec())
 }
 
 fn name_of(kept: &Kept) -> &Path {

@@ -4,15 +4,15 @@
 //! thread, and does not know what time it is.
 
 use super::batch::Batch;
-use super::copy::{Copy, Spoiled};
+use super::compare::{Buffer, Look};
+use super::copy::{Copy, Original, Queued, Spoiled};
 use super::disk::{Disk, DiskFile};
 use super::mirror::MirrorEnd;
 use super::segments::file_name;
-use crate::ring::{self, Segment, SlotState};
+use crate::ring::{self, SlotState};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
 /// The mirror of a run.
 pub struct Copier<D: Disk> {
@@ -26,7 +26,11 @@ pub struct Copier<D: Disk> {
     /// A file that was made ahead, and of which segment it is to be.
     prepared: Option<(u64, D::File)>,
     /// Segments whose file could not be made yet; each copy tries again.
-    waiting: VecDeque<Arc<Segment>>,
+    waiting: VecDeque<Queued>,
+    /// For what is read of a file to be compared.
+    buffer: Buffer,
+    /// How often the files were looked at.
+    looks: usize,
     /// What went wrong, the first time.
     error: Option<String>,
     /// What others have done to the files.
@@ -48,6 +52,8 @@ impl<D: Disk> Copier<D> {
             words: Vec::new(),
             prepared: None,
             waiting,
+            buffer: Buffer::new(),
+            looks: 0,
             error: None,
             notes: Vec::new(),
         }
@@ -69,17 +75,17 @@ impl<D: Disk> Copier<D> {
         }
     }
 
-    /// The run goes on in this segment.
-    pub fn add(&mut self, segment: Arc<Segment>) {
-        self.copy_recent();
-        self.waiting.push_back(segment);
-        self.begin_waiting();
+    /// The run goes on in this segment, whose file the next copy makes: whether anything of it is wanted
+    /// is known when all are known.
+    pub fn add(&mut self, queued: Queued) {
+        self.waiting.push_back(queued);
     }
 
     /// Writes what is new.
     pub fn copy(&mut self) {
-        self.begin_waiting();
+        // First: what is the newest now may not be among the last two afterwards.
         self.copy_recent();
+        self.begin_waiting();
     }
 
     /// Makes durable what was written.
@@ -126,14 +132,18 @@ impl<D: Disk> Copier<D> {
     /// Makes the files of segments that have none yet, oldest first. Those that are not wanted any
     /// more are not waited with.
     fn begin_waiting(&mut self) {
-        let newest = self.waiting.back().map_or(0, |segment| segment.header().first_seq.0);
+        let newest = self.waiting.back().map_or(0, |queued| queued.first_seq.0);
         let oldest_wanted = newest.saturating_sub(self.max_samples);
-        while self.waiting.get(1).is_some_and(|next| next.header().first_seq.0 <= oldest_wanted) {
+        while self.waiting.get(1).is_some_and(|next| next.first_seq.0 <= oldest_wanted) {
             self.waiting.pop_front();
         }
-        while let Some(segment) = self.waiting.front().cloned() {
-            self.drop_superseded(segment.header().first_seq);
-            match self.begin(segment) {
+        while let Some(queued) = self.waiting.front() {
+            let Some(original) = queued.upgrade() else {
+                self.waiting.pop_front();
+                continue;
+            };
+            self.drop_superseded(original.segment.header().first_seq);
+            match self.begin(original) {
                 Ok(copy) => {
                     self.trim_last(copy.written.next);
                     self.copies.push(copy);
@@ -146,8 +156,8 @@ impl<D: Disk> Copier<D> {
         }
     }
 
-    fn begin(&mut self, segment: Arc<Segment>) -> io::Result<Copy<D::File>> {
-        let header = segment.header();
+    fn begin(&mut self, original: Original) -> io::Result<Copy<D::File>> {
+        let header = original.segment.header();
         // Touched now: the recorder's memory does not grow once it is under way.
         self.words.clear();
         self.words.resize(header.layout.slot.0 as usize, 0);
@@ -156,7 +166,7 @@ impl<D: Disk> Copier<D> {
             Some((number, file)) if number == header.segment => file,
             _ => self.disk.create(&name, header.layout.file_bytes())?,
         };
-        let begun = Copy::begin(segment, file, name.clone());
+        let begun = Copy::begin(original, file, name.clone());
         let begun = begun.and_then(|copy| self.disk.sync().map(|()| copy));
         if begun.is_err() {
             // Its name must be free for the next attempt.
@@ -168,7 +178,7 @@ impl<D: Disk> Copier<D> {
     /// Gives back the slots that the newest segment will never use, since `next` begins another.
     fn trim_last(&self, next: Seq) {
         let Some(copy) = self.copies.last() else { return };
-        let header = copy.segment.header();
+        let header = copy.segment().header();
         let used = next.0.saturating_sub(header.first_seq.0);
         if used < header.layout.slots {
             let from = header.layout.slot_offset(Slot(used));
@@ -205,12 +215,27 @@ impl<D: Disk> Copier<D> {
     }
 
     /// Makes files again that others have deleted, cut off or overwritten, from what the rings
-    /// have.
+    /// have. What is in the files is looked at a part at a time: in the newest, and in one of the others.
     pub fn mend(&mut self) {
+        let newest = self.copies.len().saturating_sub(1);
+        let in_turn = self.looks % newest.max(1);
+        self.looks = self.looks.wrapping_add(1);
+        self.mend_where(|index| match index {
+            index if index == newest || index == in_turn => Look::Part,
+            _ => Look::Header,
+        });
+    }
+
+    /// The same, but that all of the files is looked at: nobody does so afterwards.
+    pub fn mend_wholly(&mut self) {
+        self.mend_where(|_| Look::Whole);
+    }
+
+    fn mend_where(&mut self, look: impl Fn(usize) -> Look) {
         for index in 0..self.copies.len() {
             let copy = &mut self.copies[index];
             let mut spoiled = copy.spoiled.take();
-            let damage = copy.damage(&self.disk);
+            let damage = copy.damage(&self.disk, look(index), &mut self.buffer);
             let is_there = damage.is_none_or(|(_, is_there)| is_there);
             if let Some((what, _)) = damage {
                 let what = format!("the mirror {}/{} {what}", self.disk.shown(), copy.name);
@@ -220,8 +245,8 @@ impl<D: Disk> Copier<D> {
             let mended = if is_there {
                 copy.start_again()
             } else {
-                let segment = copy.segment.clone();
-                self.begin(segment).map(|new| self.copies[index] = new)
+                let original = copy.original.clone();
+                self.begin(original).map(|new| self.copies[index] = new)
             };
             spoiled.why = mended.err();
             if spoiled.why.is_none() {
@@ -256,14 +281,14 @@ impl<D: Disk> Copier<D> {
         if self.copies[index].spoiled.is_some() {
             return Ok(());
         }
-        let header = self.copies[index].segment.header().clone();
+        let header = self.copies[index].segment().header().clone();
         let (layout, first, seed) = (header.layout, header.first_seq, header.seed());
         let mut result = Ok(());
         self.batch.begin(layout.slot.bytes());
         loop {
             let next = self.copies[index].skip_written();
             let Some(slot) = layout.slot_of(first, next) else { return result };
-            let stable = self.copies[index].segment.copy_slot(slot, words);
+            let stable = self.copies[index].segment().copy_slot(slot, words);
             // Names first: they were stored before the record that speaks of them.
             result = result.and(self.copies[index].copy_names());
             match ring::judge(words, slot.0, layout.slots, first, seed) {

@@ -2,13 +2,14 @@
 //! spoiled it. When what is written, and in which order, is for the [copier](super::copier).
 
 use super::batch::Batch;
+use super::compare::{Buffer, Look, Looked};
 use super::disk::{Disk, DiskFile};
+use super::watch::OVERWRITTEN;
 use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
-use crate::sync::{AtomicU64, Ordering};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// How far a copy is.
 #[derive(Debug, Clone, Copy)]
@@ -45,9 +46,47 @@ impl Progress {
     }
 }
 
+/// What a copy is made of.
+#[derive(Clone)]
+pub struct Original {
+    /// The ring's memory. Others can reach it too: of what is in it, records and names judge themselves.
+    pub segment: Arc<Segment>,
+    /// Its description, whatever others have made of that in the ring's file.
+    pub description: Arc<Vec<u8>>,
+}
+
+impl Original {
+    /// The same for a queue.
+    pub fn downgrade(&self) -> Queued {
+        Queued {
+            first_seq: self.segment.header().first_seq,
+            segment: Arc::downgrade(&self.segment),
+            description: Arc::downgrade(&self.description),
+        }
+    }
+}
+
+/// One that waits for its copy. Whoever records holds on to it as long as anything of it is wanted, and a
+/// queue for a disk that stands still no longer than that.
+#[derive(Clone)]
+pub struct Queued {
+    /// The first record that it can have.
+    pub first_seq: Seq,
+    segment: Weak<Segment>,
+    description: Weak<Vec<u8>>,
+}
+
+impl Queued {
+    /// The original, if anything of it is still wanted.
+    pub fn upgrade(&self) -> Option<Original> {
+        let (segment, description) = (self.segment.upgrade()?, self.description.upgrade()?);
+        Some(Original { segment, description })
+    }
+}
+
 /// The mirror of one segment.
 pub struct Copy<F> {
-    pub segment: Arc<Segment>,
+    pub original: Original,
     pub file: F,
     pub name: String,
     /// With what is still in the batch.
@@ -60,6 +99,8 @@ pub struct Copy<F> {
     /// While it is not made whole again nothing in it counts as synced, and nothing new is written
     /// to it.
     pub spoiled: Option<Spoiled>,
+    /// How far it was compared with the original.
+    looked: Looked,
 }
 
 /// What others have done to a file, as the beginning of a sentence, and why that still stands.
@@ -79,16 +120,16 @@ impl Spoiled {
 }
 
 impl<F: DiskFile> Copy<F> {
-    /// Begins the copy of `segment` in a new file.
+    /// Begins the copy of `original` in a new file.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn begin(segment: Arc<Segment>, file: F, name: String) -> io::Result<Self> {
-        write_head(&file, &segment)?;
+    pub fn begin(original: Original, file: F, name: String) -> io::Result<Self> {
+        write_head(&file, &original)?;
         file.sync_all()?;
-        let progress = Progress::none(&segment);
+        let progress = Progress::none(&original.segment);
         Ok(Copy {
-            segment,
+            original,
             file,
             name,
             written: progress,
@@ -96,20 +137,33 @@ impl<F: DiskFile> Copy<F> {
             touched: progress.end,
             dirty: false,
             spoiled: None,
+            looked: Looked::none(),
         })
+    }
+
+    /// What it is a copy of.
+    pub fn segment(&self) -> &Segment {
+        &self.original.segment
     }
 
     /// The first record that it can have.
     pub fn first(&self) -> Seq {
-        self.segment.header().first_seq
+        self.segment().header().first_seq
     }
 
-    /// What others have done to the file, and whether it is still there.
-    pub fn damage<D: Disk<File = F>>(&self, disk: &D) -> Option<(&'static str, bool)> {
-        let header = self.segment.header();
-        let words = header.to_words();
-        let bytes = header.layout.file_bytes();
-        disk.damage(&self.name, &self.file, bytemuck::cast_slice(&words), bytes)
+    /// What others have done to the file, as far as it is looked at, and whether it is still there.
+    pub fn damage<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        look: Look,
+        buffer: &mut Buffer,
+    ) -> Option<(&'static str, bool)> {
+        let bytes = self.segment().header().layout.file_bytes();
+        disk.damage(&self.name, &self.file, bytes).or_else(|| {
+            let was_written = (&self.original, self.written.entries);
+            let differs = self.looked.differs(&self.file, was_written, look, buffer);
+            differs.then_some((OVERWRITTEN, true))
+        })
     }
 
     /// Makes the file whole again that others have cut off or overwritten: with what the ring still
@@ -119,12 +173,11 @@ impl<F: DiskFile> Copy<F> {
     /// # Errors
     /// The kernel's; it is to be called again then.
     pub fn start_again(&mut self) -> io::Result<()> {
-        let Header { layout, first_seq, max_samples, .. } = *self.segment.header();
-        let seed = self.segment.header().seed();
+        let Header { layout, first_seq, max_samples, .. } = *self.segment().header();
+        let seed = self.segment().header().seed();
         self.file.extend(layout.file_bytes())?;
-        write_head(&self.file, &self.segment)?;
-        self.written.entries = 0;
-        self.copy_names()?;
+        write_head(&self.file, &self.original)?;
+        self.write_names_again()?;
         let (mut in_ring, mut in_file) = (Vec::new(), vec![0; layout.slot.0 as usize]);
         let mut found = BTreeSet::new();
         for slot in (0..layout.slots).map(Slot) {
@@ -134,7 +187,7 @@ impl<F: DiskFile> Copy<F> {
                 SlotState::Valid(seq, used) => Some((seq, used)),
                 _ => None,
             };
-            let stable = self.segment.copy_slot(slot, &mut in_ring);
+            let stable = self.segment().copy_slot(slot, &mut in_ring);
             let had = match ring::judge(&in_ring, slot.0, layout.slots, first_seq, seed) {
                 SlotState::Valid(seq, used) if stable => Some((seq, used)),
                 _ => None,
@@ -175,14 +228,14 @@ impl<F: DiskFile> Copy<F> {
     pub fn gather(&mut self, batch: &mut Batch, record: &[u8], slot: Slot) -> io::Result<()> {
         self.dirty = true;
         self.touched = self.touched.max(end_of(record));
-        let (at, end) = (self.segment.header().layout.slot_offset(slot), &mut self.written.end);
+        let (at, end) = (self.segment().header().layout.slot_offset(slot), &mut self.written.end);
         batch.write_at(&self.file, record, at, &mut |record| *end = (*end).max(end_of(record)))
     }
 
     /// The record that is in a slot of the file, by its first word.
     pub fn found_in(&self, slot: Slot) -> Option<u64> {
         let mut commit = [0; size_of::<u64>()];
-        let at = self.segment.header().layout.slot_offset(slot);
+        let at = self.segment().header().layout.slot_offset(slot);
         self.file.read_at(&mut commit, at).ok()?;
         u64::from_ne_bytes(commit).checked_sub(1)
     }
@@ -190,15 +243,15 @@ impl<F: DiskFile> Copy<F> {
     /// Whether the ring has a record behind `seq`. Looks at fewer and fewer slots the farther they are,
     /// each copied to `words`.
     pub fn has_newer_than(&self, seq: Seq, words: &mut Vec<u64>) -> bool {
-        let Header { layout, first_seq, .. } = *self.segment.header();
-        let seed = self.segment.header().seed();
+        let Header { layout, first_seq, .. } = *self.segment().header();
+        let seed = self.segment().header().seed();
         let steps = (0..u64::BITS).map(|bit| 1 << bit).take_while(|step| *step < layout.slots);
         let mut places = steps.filter_map(|step| {
             let later = Seq(seq.0.checked_add(step)?);
             Some((later, layout.slot_of(first_seq, later)?))
         });
         places.any(|(later, slot)| {
-            let stable = self.segment.copy_slot(slot, words);
+            let stable = self.segment().copy_slot(slot, words);
             let state = ring::judge(words, slot.0, layout.slots, first_seq, seed);
             stable && matches!(state, SlotState::Valid(found, _) if found >= later)
         })
@@ -221,7 +274,7 @@ impl<F: DiskFile> Copy<F> {
     /// The newest record that the file can hold in the slot of `seq`, before that is written there:
     /// a copier that was lapped may have written to it out of turn.
     pub fn held_before(&self, seq: Seq) -> Option<u64> {
-        let Header { layout, first_seq, .. } = self.segment.header();
+        let Header { layout, first_seq, .. } = self.segment().header();
         let newest = self.touched.0.min(seq.0).checked_sub(1)?;
         let laps = (seq.0 - newest).div_ceil(layout.slots);
         seq.0.checked_sub(laps * layout.slots).filter(|old| *old >= first_seq.0)
@@ -238,10 +291,28 @@ impl<F: DiskFile> Copy<F> {
 
     /// Whether there is a name behind entry `entry`, whatever is there itself.
     fn has_entry_behind(&self, entry: u32) -> bool {
-        let entries = self.segment.header().layout.entries;
+        let entries = self.segment().header().layout.entries;
         let later = (0..u32::BITS).filter_map(|bit| entry.checked_add(1 << bit));
         let mut later = later.take_while(|later| u64::from(*later) < entries);
-        later.any(|later| self.segment.copy_entry(later)[0] != 0)
+        later.any(|later| self.segment().copy_entry(later)[0] != 0)
+    }
+
+    /// Writes the names that the file had, from the ring or, where somebody has stored to those, as they
+    /// are in the file: a sync that failed may have left them in memory only.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn write_names_again(&mut self) -> io::Result<()> {
+        let Header { layout, .. } = *self.segment().header();
+        let seed = self.segment().header().seed();
+        for index in 0..self.written.entries {
+            let (mut entry, at) = (self.segment().copy_entry(index), layout.entry_offset(index));
+            if ring::read_entry(&entry, index, seed).is_none() {
+                self.file.read_at(bytemuck::cast_slice_mut(&mut entry), at)?;
+            }
+            self.file.write_at(bytemuck::cast_slice(&entry), at)?;
+        }
+        self.copy_names()
     }
 
     /// Writes the names that are new.
@@ -249,9 +320,9 @@ impl<F: DiskFile> Copy<F> {
     /// # Errors
     /// The kernel's.
     pub fn copy_names(&mut self) -> io::Result<()> {
-        let layout = self.segment.header().layout;
+        let layout = self.segment().header().layout;
         while u64::from(self.written.entries) < layout.entries {
-            let entry = self.segment.copy_entry(self.written.entries);
+            let entry = self.segment().copy_entry(self.written.entries);
             if entry[0] == 0 {
                 // Not there yet, or somebody else has stored to it.
                 if !self.has_entry_behind(self.written.entries) {
@@ -275,13 +346,10 @@ fn end_of(record: &[u8]) -> Seq {
 }
 
 /// The header last: a file that has one is whole up to its records, whenever the recorder is killed.
-fn write_head(file: &impl DiskFile, segment: &Segment) -> io::Result<()> {
-    let head: Vec<u64> = segment.head().iter().map(load).collect();
-    let (header, description) = head.split_at(HEADER_BYTES.words().0 as usize);
-    file.write_at(bytemuck::cast_slice(description), HEADER_BYTES)?;
-    file.write_at(bytemuck::cast_slice(header), Bytes(0))
-}
-
-fn load(word: &AtomicU64) -> u64 {
-    word.load(Ordering::Relaxed)
+fn write_head(file: &impl DiskFile, original: &Original) -> io::Result<()> {
+    file.write_at(&original.description, HEADER_BYTES)?;
+    let words = original.segment.header().to_words();
+    let mut header = [0; HEADER_BYTES.0 as usize / size_of::<u64>()];
+    header[..words.len()].copy_from_slice(&words);
+    file.write_at(bytemuck::cast_slice(&header), Bytes(0))
 }

@@ -25,15 +25,9 @@ pub trait Disk {
     /// Removes a file; what cannot be removed stays for `recover`.
     fn remove(&self, name: &str);
 
-    /// What others have done to a file of ours, which begins with `head` and has `bytes`, and
-    /// whether it still is there to be written to.
-    fn damage(
-        &self,
-        name: &str,
-        file: &Self::File,
-        head: &[u8],
-        bytes: Bytes,
-    ) -> Option<(&'static str, bool)>;
+    /// What others have done to a file of ours of `bytes`, whatever is in it, and whether it still is
+    /// there to be written to.
+    fn damage(&self, name: &str, file: &Self::File, bytes: Bytes) -> Option<(&'static str, bool)>;
 
     /// Makes durable which files there are.
     ///
@@ -97,19 +91,9 @@ impl Disk for Dir {
         let _ = place::remove_file(&self.0.join(name));
     }
 
-    fn damage(
-        &self,
-        name: &str,
-        file: &File,
-        head: &[u8],
-        bytes: Bytes,
-    ) -> Option<(&'static str, bool)> {
-        if let Some(what) = watch::damage(file, &self.0.join(name), bytes) {
-            return Some((what, what == watch::CUT_OFF));
-        }
-        let mut found = vec![0; head.len()];
-        file.read_exact_at(&mut found, 0).ok()?;
-        (found != head).then_some((watch::OVERWRITTEN, true))
+    fn damage(&self, name: &str, file: &File, bytes: Bytes) -> Option<(&'static str, bool)> {
+        let what = watch::damage(file, &self.0.join(name), bytes)?;
+        Some((what, what == watch::CUT_OFF))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -3,15 +3,15 @@
 //! disk stops, only this thread stops.
 
 use super::copier::Copier;
+use super::copy::{Original, Queued};
 use super::disk::{Dir, Disk};
 use super::pace::{Pace, spare_slots, sync_interval};
 use super::thread::stay_behind;
-use crate::ring::{self, Segment};
+use crate::ring;
 use crate::units::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub(super) enum Message {
     /// The file for segment number so-and-so is to be made, of so many bytes.
     Prepare(u64, Bytes, Sender<io::Result<()>>),
     /// A segment, and whether it lies in private memory.
-    Segment(Arc<Segment>, bool),
+    Segment(Queued, bool),
     Finish,
 }
 
@@ -96,10 +96,11 @@ impl MirrorFeed {
     }
 
     /// A segment that is to be mirrored. One in private memory is copied more often, since its
-    /// mirror is all that a crash leaves. Does not wait.
-    pub fn segment(&self, segment: Arc<Segment>, is_private: bool) {
+    /// mirror is all that a crash leaves. Does not wait, and does not keep it: it is copied as long as
+    /// somebody else does.
+    pub fn segment(&self, original: &Original, is_private: bool) {
         // Fails only if the thread is gone, and then its end says why.
-        let _ = self.0.send(Message::Segment(segment, is_private));
+        let _ = self.0.send(Message::Segment(original.downgrade(), is_private));
     }
 }
 
@@ -109,12 +110,20 @@ impl Mirror {
     /// # Errors
     /// The kernel's, if there can be no thread.
     pub fn start(settings: MirrorSettings) -> io::Result<Mirror> {
+        Self::start_on(Dir(settings.dir.clone()), settings)
+    }
+
+    /// The same on any disk.
+    pub(super) fn start_on<D: Disk + Send + 'static>(
+        disk: D,
+        settings: MirrorSettings,
+    ) -> io::Result<Mirror> {
         let (messages, inbox) = unbounded();
         let (outbox, end) = unbounded();
         let thread = std::thread::Builder::new().name("rs-mirror".to_owned()).spawn(move || {
             ring::let_through();
             stay_behind();
-            let copier = Copier::new(Dir(settings.dir.clone()), settings.max_samples);
+            let copier = Copier::new(disk, settings.max_samples);
             let _ = outbox.send(run(copier, &settings, &inbox));
         })?;
         Ok(Mirror { messages, thread: Some(thread), end })
@@ -157,36 +166,49 @@ fn run<D: Disk>(
     let every = sync_interval(settings.interval, settings.sync_interval, settings.spare_slots());
     let mut pace = Pace::new(every, Instant::now());
     loop {
-        match inbox.recv_deadline(pace.next()) {
-            Ok(Message::Prepare(number, bytes, reply)) => {
-                // Nobody keeps the file who has given up waiting for it.
-                if reply.send(copier.prepare(number, bytes)).is_err() {
-                    copier.drop_prepared();
+        let first = inbox.recv_deadline(pace.next());
+        let (mut has_more, mut is_over) =
+            (false, matches!(first, Err(RecvTimeoutError::Disconnected)));
+        // All that there are: of what has come while the disk stood still little may be wanted by now.
+        for message in first.into_iter().chain(inbox.try_iter()) {
+            match message {
+                Message::Prepare(number, bytes, reply) => {
+                    // Nobody keeps the file who has given up waiting for it.
+                    if reply.send(copier.prepare(number, bytes)).is_err() {
+                        copier.drop_prepared();
+                    }
                 }
-            }
-            Ok(Message::Segment(segment, is_private)) => {
-                if is_private {
-                    pace.copy_every(settings.copy_interval, Instant::now());
+                Message::Segment(queued, is_private) => {
+                    if is_private {
+                        pace.copy_every(settings.copy_interval, Instant::now());
+                    }
+                    copier.add(queued);
+                    has_more = true;
                 }
-                // What is superseded by a file that others have cut off is not to be removed for it.
-                copier.mend();
-                copier.add(segment);
+                Message::Finish => is_over = true,
             }
-            Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => {
-                copier.mend();
-                copier.copy();
+        }
+        if is_over {
+            copier.mend_wholly();
+            copier.copy();
+            copier.sync();
+            return copier.finish();
+        }
+        // However many more there are, syncs are due when they are due.
+        let is_due = Instant::now() >= pace.next();
+        if has_more || is_due {
+            // What is superseded by a file that others have cut off is not to be removed for it.
+            copier.mend();
+        }
+        if is_due {
+            let sync_follows = pace.begin(Instant::now());
+            copier.copy();
+            if sync_follows {
                 copier.sync();
-                return copier.finish();
             }
-            Err(RecvTimeoutError::Timeout) => {
-                let sync_follows = pace.begin(Instant::now());
-                copier.mend();
-                copier.copy();
-                if sync_follows {
-                    copier.sync();
-                }
-                pace.end(Instant::now());
-            }
+            pace.end(Instant::now());
+        } else if has_more {
+            copier.copy();
         }
     }
 }

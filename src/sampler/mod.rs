@@ -3,6 +3,7 @@
 
 mod batch;
 mod clock;
+mod compare;
 mod copier;
 mod copy;
 mod disk;

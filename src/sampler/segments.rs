@@ -2,6 +2,7 @@
 //! back what older ones no longer need.
 
 use super::clock::Clock;
+use super::copy::Original;
 use super::mirror::MirrorFeed;
 use super::storage::{Medium, NotEnoughMemory, Storage, check_memory};
 use super::take::SampleTaker;
@@ -124,7 +125,7 @@ pub struct Kept {
     /// Its name, unless the memory is private.
     pub path: Option<PathBuf>,
     /// Its description, whatever others have made of that in the file.
-    pub description: Vec<u8>,
+    pub description: Arc<Vec<u8>>,
 }
 
 /// The segments of a run, oldest first; the last is being written.
@@ -238,8 +239,10 @@ impl Segments {
         self.give_back(first_seq);
         self.begun += 1;
         let Storage { file, path, .. } = storage;
+        let description = Arc::new(description);
         if let Some(mirror) = &self.mirror {
-            mirror.segment(segment.clone(), path.is_none());
+            let (segment, description) = (segment.clone(), description.clone());
+            mirror.segment(&Original { segment, description }, path.is_none());
         }
         if let (Some(file), Some(path)) = (&file, &path) {
             self.watch(&segment, file, path);

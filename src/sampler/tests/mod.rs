@@ -7,6 +7,7 @@ mod clocks;
 mod hotplug;
 mod neighbours;
 mod power;
+mod standstill;
 
 use super::SamplerSettings;
 use super::clock::{Clock, Control, Wake};

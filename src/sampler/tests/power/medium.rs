@@ -3,6 +3,7 @@
 //! written since, each sector of 512 bytes, or each page of 4096, has any of its versions.
 
 use super::Rng;
+use crate::ring::Layout;
 use crate::sampler::disk::{Disk, DiskFile};
 use crate::sampler::watch;
 use crate::units::Bytes;
@@ -28,8 +29,8 @@ pub enum Event {
     Punch(String, u64, u64),
     /// Somebody else has cut the file off to so many bytes, which is on the disk at once.
     CutOff(String, u64),
-    /// Somebody else has overwritten so many bytes from its beginning: on the disk at once.
-    Overwrite(String, u64),
+    /// Somebody else has overwritten these bytes of a file of this layout: on the disk at once.
+    Overwrite(String, Range<u64>, Layout),
     /// Somebody else has deleted the file: on the disk at once.
     Delete(String),
     Time(u64),
@@ -48,7 +49,7 @@ impl Event {
     /// The file that somebody else has spoiled.
     pub fn spoils(&self) -> Option<&String> {
         match self {
-            Event::CutOff(name, _) | Event::Overwrite(name, _) | Event::Delete(name) => Some(name),
+            Event::CutOff(name, _) | Event::Overwrite(name, ..) | Event::Delete(name) => Some(name),
             _ => None,
         }
     }
@@ -122,12 +123,12 @@ impl Medium {
         inner.log.push(Event::CutOff(name, len));
     }
 
-    pub fn overwrite(&self, name: String, end: u64) {
+    /// With zeros. What is in a file is read by whoever wants to know.
+    pub fn overwrite(&self, name: String, bytes: Range<u64>, layout: Layout) {
         let mut inner = self.0.lock().unwrap();
-        inner.contents.get_mut(&name).unwrap().1[..end as usize].fill(0);
-        // That it is too short is seen first.
-        inner.damage.entry(name.clone()).or_insert(watch::OVERWRITTEN);
-        inner.log.push(Event::Overwrite(name, end));
+        let content = &mut inner.contents.get_mut(&name).unwrap().1;
+        content[bytes.start as usize..bytes.end as usize].fill(0);
+        inner.log.push(Event::Overwrite(name, bytes, layout));
     }
 
     pub fn delete(&self, name: String) {
@@ -199,13 +200,7 @@ impl Disk for Medium {
         inner.log.push(Event::Remove(name.to_owned()));
     }
 
-    fn damage(
-        &self,
-        name: &str,
-        _: &LoggedFile,
-        _: &[u8],
-        _: Bytes,
-    ) -> Option<(&'static str, bool)> {
+    fn damage(&self, name: &str, _: &LoggedFile, _: Bytes) -> Option<(&'static str, bool)> {
         let mut inner = self.0.lock().unwrap();
         if !inner.contents.contains_key(name) {
             return Some((DELETED, false));
@@ -279,6 +274,10 @@ pub struct Content {
     /// So long the file is, whatever happens.
     durable_len: usize,
     head_is_spoiled: bool,
+    /// Whether others have overwritten names, and it was not made whole again since.
+    pub lacks_names: bool,
+    /// Sectors of slots that others have overwritten and that were not written since.
+    untold: BTreeSet<usize>,
     name_is_durable: bool,
     is_removed: bool,
 }
@@ -293,6 +292,8 @@ impl Content {
             dirty_pages: BTreeSet::new(),
             durable_len: 0,
             head_is_spoiled: false,
+            lacks_names: false,
+            untold: BTreeSet::new(),
             name_is_durable: false,
             is_removed: false,
         }
@@ -318,13 +319,36 @@ impl Content {
         for sector in offset / SECTOR..(offset + bytes.len()).div_ceil(SECTOR) {
             let now = self.cache[sector * SECTOR..][..SECTOR].try_into().unwrap();
             self.versions.entry(sector).or_default().push(now);
+            self.untold.remove(&sector);
             self.dirty_pages.insert(sector / PAGE_SECTORS);
         }
     }
 
-    /// Somebody else has filled these bytes with zeros.
+    /// Somebody else has overwritten these bytes: head, names or slots. Where there were zeros before
+    /// they are what they were.
+    fn overwrite(&mut self, bytes: Range<usize>, layout: &Layout) {
+        let ends = [layout.dictionary_offset, layout.slots_offset].map(|end| end.0 as usize);
+        let is_other = |from: usize, end: usize| {
+            let changed = self.cache.get(bytes.start.max(from)..bytes.end.min(end));
+            changed.is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+        };
+        self.head_is_spoiled |= is_other(0, ends[0]);
+        self.lacks_names |= is_other(ends[0], ends[1]);
+        if bytes.end > ends[1] {
+            self.untold.extend(bytes.start.max(ends[1]) / SECTOR..bytes.end.div_ceil(SECTOR));
+        }
+        self.spoil(bytes);
+    }
+
+    /// Whether others have overwritten some of these bytes, of a slot, and nothing is there since: that
+    /// is seen by whoever reads the record.
+    pub fn is_untold(&self, bytes: &Range<usize>) -> bool {
+        let sectors = bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
+        self.untold.range(sectors).next().is_some()
+    }
+
+    /// These bytes are zeros, at once.
     fn spoil(&mut self, bytes: Range<usize>) {
-        self.head_is_spoiled = true;
         for content in [&mut self.cache, &mut self.durable] {
             content[bytes.clone()].fill(0);
         }
@@ -408,6 +432,8 @@ impl Replay {
                 file.sync();
                 // The head was written before, whenever the copier does this.
                 (file.durable_len, file.head_is_spoiled) = (file.cache.len(), false);
+                file.lacks_names = false;
+                file.untold.clear();
             }
             Event::FailedSync(name) => self.file(name).dirty_pages.clear(),
             Event::SyncDir => self.files.values_mut().for_each(|file| file.name_is_durable = true),
@@ -424,9 +450,12 @@ impl Replay {
             Event::CutOff(name, len) => {
                 let file = self.file(name);
                 file.durable_len = file.durable_len.min(*len as usize);
+                file.head_is_spoiled = true;
                 file.spoil(*len as usize..file.cache.len());
             }
-            Event::Overwrite(name, end) => self.file(name).spoil(0..*end as usize),
+            Event::Overwrite(name, bytes, layout) => {
+                self.file(name).overwrite(bytes.start as usize..bytes.end as usize, layout);
+            }
             Event::Delete(name) => drop(self.files.remove(name)),
             Event::Time(now_ns) => self.now_ns = *now_ns,
             Event::Settled(_) => {}

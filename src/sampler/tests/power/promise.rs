@@ -15,6 +15,16 @@ pub struct Promise {
     /// Where records are that are durable, also in files whose head others have spoiled: it is made
     /// again. By number, the file and the bytes.
     pub places: BTreeMap<u64, (String, Range<usize>)>,
+    /// Files whose names others have overwritten: until they are made whole again, their records may be
+    /// shown without rows.
+    pub without_rows: BTreeSet<String>,
+}
+
+/// Where record `seq` is in the file of its segment, with so many words.
+fn place_of(header: &Header, seq: u64, words: usize) -> Range<usize> {
+    let Header { layout, first_seq, .. } = header;
+    let begin = layout.slot_offset(layout.slot_of(*first_seq, Seq(seq)).unwrap()).0 as usize;
+    begin..begin + (ring::SLOT_HEAD_WORDS + words) * size_of::<u64>()
 }
 
 impl Promise {
@@ -30,12 +40,12 @@ impl Promise {
             bytes[..size_of_val(&head[..])].copy_from_slice(bytemuck::cast_slice(&head));
             let ring = bytes_of(name, bytes).unwrap();
             let mut records = records_of(&ring, truth);
-            let Header { layout, first_seq, .. } = ring.header();
             for seq in &records {
-                let begin = layout.slot_offset(layout.slot_of(*first_seq, Seq(*seq)).unwrap()).0;
-                let words = ring::SLOT_HEAD_WORDS + truth.records[seq].1.len();
-                let bytes = begin as usize..begin as usize + words * size_of::<u64>();
+                let bytes = place_of(ring.header(), *seq, truth.records[seq].1.len());
                 promise.places.insert(*seq, (name.clone(), bytes));
+            }
+            if content.lacks_names {
+                promise.without_rows.insert(name.clone());
             }
             if content.is_begun() {
                 promise.records.append(&mut records);
@@ -75,8 +85,23 @@ impl Promise {
         if let Event::Settled(end) = event {
             let max_samples = truth.segments[0].header().max_samples;
             let mut wanted = end.saturating_sub(max_samples)..*end;
-            if let Some(seq) = wanted.find(|seq| !self.records.contains(seq)) {
+            // But for slots that others have overwritten, and nothing else: the ring has those.
+            let is_untold = |seq: &u64| {
+                let (segment, words) = &truth.records[seq];
+                let place = place_of(truth.segments[*segment as usize].header(), *seq, words.len());
+                replay.files.get(&file_name(*segment)).is_some_and(|file| file.is_untold(&place))
+            };
+            if let Some(seq) = wanted.find(|seq| !self.records.contains(seq) && !is_untold(seq)) {
                 return Err(format!("record {seq} is not durable at the end"));
+            }
+            for (name, found) in &self.names {
+                let is_its = |it: &&Arc<Segment>| file_name(it.header().segment) == *name;
+                let segment = truth.segments.iter().find(is_its).unwrap();
+                let entries = (0..segment.entries_used()).map(|entry| segment.copy_entry(entry));
+                let written = entries.filter(|entry| entry[3] < *end).count();
+                if *found < written {
+                    return Err(format!("{found} names of {written} in {name} at the end"));
+                }
             }
         }
         let mut places = self.places.iter();

@@ -1,0 +1,96 @@
+//! A mirror whose disk stands still while the run goes on: what waits for it is what is still wanted.
+
+use super::power::{Event, Medium, Replay};
+use super::*;
+use crate::sampler::disk::Disk;
+use crate::units::Bytes;
+use std::sync::{Condvar, Mutex};
+
+/// A disk that makes no file while it stands still.
+#[derive(Clone, Default)]
+struct Still {
+    medium: Medium,
+    stands: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Still {
+    fn stand(&self, stands: bool) {
+        *self.stands.0.lock().unwrap() = stands;
+        self.stands.1.notify_all();
+    }
+}
+
+impl Disk for Still {
+    type File = <Medium as Disk>::File;
+
+    fn create(&self, name: &str, bytes: Bytes) -> std::io::Result<Self::File> {
+        let (stands, moved) = &*self.stands;
+        drop(moved.wait_while(stands.lock().unwrap(), |stands| *stands).unwrap());
+        self.medium.create(name, bytes)
+    }
+
+    fn remove(&self, name: &str) {
+        self.medium.remove(name);
+    }
+
+    fn damage(&self, name: &str, file: &Self::File, bytes: Bytes) -> Option<(&'static str, bool)> {
+        self.medium.damage(name, file, bytes)
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        self.medium.sync()
+    }
+
+    fn shown(&self) -> String {
+        self.medium.shown()
+    }
+}
+
+#[test]
+fn after_a_standstill_only_what_is_still_wanted_is_written() {
+    const KEPT: u64 = 5;
+    let host = Host::new();
+    let (disk, mut settings) = (Still::default(), host.settings(KEPT));
+    let mirror_settings = MirrorSettings {
+        dir: PathBuf::new(),
+        interval: Duration::from_nanos(INTERVAL_NS),
+        sync_interval: Duration::from_secs(3600),
+        copy_interval: Duration::from_secs(3600),
+        max_samples: KEPT,
+    };
+    settings.plan.mirror_dir = Some(PathBuf::from("/the/model"));
+    settings.plan.spare_slots = mirror_settings.spare_slots();
+    let mirror = Mirror::start_on(disk.clone(), mirror_settings).unwrap();
+    let now_ns = Arc::new(AtomicU64::new(START_NS));
+    let script = |wake: u64| {
+        if wake == 4 {
+            disk.stand(true);
+        }
+        // Another layout for each sample.
+        host.write("vmstat", &format!("counter_{wake} {wake}\n"));
+        (wake < 150).then_some(0)
+    };
+    let clock = FakeClock { now_ns, wakes: 0, script };
+    let (sleeper, _) =
+        Sleeper::begin(settings, clock, Control::default(), Some(mirror.feed()), None).unwrap();
+    let end = sleeper.run();
+    disk.stand(false);
+    let mirrored = mirror.finish(Duration::from_secs(60));
+    assert_eq!((mirrored.error, mirrored.complete), (None, true));
+
+    let (mut replay, mut made) = (Replay::default(), 0);
+    for event in disk.medium.take_log() {
+        replay.step(&event);
+        made += u64::from(matches!(event, Event::Create(..)));
+    }
+    let begun = replay.files.iter().filter(|(_, content)| content.is_begun());
+    let rings = begun.map(|(name, content)| {
+        Ring::new(Box::new(content.durable.clone()), Path::new(name)).unwrap()
+    });
+    let mut decoder = Decoder::new(rings.collect()).unwrap();
+    let summary = decoder.summary().clone();
+    assert_eq!((summary.samples_taken, summary.samples_kept, summary.samples_lost), (151, KEPT, 0));
+    assert_eq!(decoder.data().unwrap().samples_by_host, data(&end.segments).samples_by_host);
+    // Before it stood still, then the one that it stood still with, and what is wanted.
+    assert!(made <= 4 + 1 + KEPT + 1, "{made} files were made");
+}
