@@ -302,9 +302,9 @@ mod tests {
     }
 
     /// What is sent of a run with these rings and mirrors: segments, and whether it is the mirror's.
-    fn sent(rings: &[Vec<u8>], mirrors: &[Vec<u8>]) -> Vec<(u64, bool)> {
+    fn sent(rings: &[impl AsRef<[u8]>], mirrors: &[impl AsRef<[u8]>]) -> Vec<(u64, bool)> {
         let world = tempfile::tempdir().unwrap();
-        let base = |name: &str, files: &[Vec<u8>]| {
+        let base = |name: &str, files: Vec<&[u8]>| {
             let dir = world.path().join(name).join(RUN.to_string());
             fs::create_dir_all(&dir).unwrap();
             for (segment, bytes) in (0..).zip(files) {
@@ -312,7 +312,8 @@ mod tests {
             }
             Some(world.path().join(name).to_str().unwrap().to_owned())
         };
-        let (ring_base, mirror_base) = (base("rings", rings), base("mirrors", mirrors));
+        let ring_base = base("rings", rings.iter().map(AsRef::as_ref).collect());
+        let mirror_base = base("mirrors", mirrors.iter().map(AsRef::as_ref).collect());
         let files = files(&Place { run_id: RUN, ring_base, mirror_base }).unwrap();
         files.iter().map(|file| (file.entry.segment, file.entry.is_mirror)).collect()
     }
@@ -324,13 +325,9 @@ mod tests {
     fn of_a_whole_ring_the_mirror_is_left_where_it_is() {
         for records in [10..10, 10..11, 10..17, 10..18, 10..19, 10..40] {
             let whole = ring(0, records.clone(), End::Stopped);
-            let none = sent(std::slice::from_ref(&whole), &[]);
+            let none = sent(&[&whole], &[&[]; 0]);
             assert_eq!(none, RING, "{records:?}");
-            assert_eq!(
-                sent(std::slice::from_ref(&whole), std::slice::from_ref(&whole)),
-                RING,
-                "{records:?}"
-            );
+            assert_eq!(sent(&[&whole], &[&whole]), RING, "{records:?}");
             // Nothing is known of what a mirror has that says nothing.
             let last = if records.is_empty() { &BOTH[..] } else { &RING };
             assert_eq!(sent(&[whole], &[vec![1; 5000]]), last, "{records:?}");
@@ -348,32 +345,16 @@ mod tests {
                 let place = slot(&whole, (seq - 10) % SLOTS);
                 let mut zeroed = whole.clone();
                 zeroed[place.clone()].fill(0);
-                assert_eq!(
-                    sent(&[zeroed], std::slice::from_ref(&whole)),
-                    BOTH,
-                    "{seq} of {records:?}"
-                );
+                assert_eq!(sent(&[zeroed], &[&whole]), BOTH, "{seq} of {records:?}");
                 let mut torn = whole.clone();
                 torn[place.start + 9] ^= 1;
-                assert_eq!(
-                    sent(&[torn], std::slice::from_ref(&whole)),
-                    BOTH,
-                    "{seq} of {records:?}"
-                );
+                assert_eq!(sent(&[torn], &[&whole]), BOTH, "{seq} of {records:?}");
                 // As it is written back when it was cut off.
                 let mut cut = whole.clone();
                 cut.truncate(place.start);
-                assert_eq!(
-                    sent(std::slice::from_ref(&cut), std::slice::from_ref(&whole)),
-                    BOTH,
-                    "{seq}"
-                );
+                assert_eq!(sent(&[&cut], &[&whole]), BOTH, "{seq}");
                 cut.resize(whole.len(), 0);
-                assert_eq!(
-                    sent(&[cut], std::slice::from_ref(&whole)),
-                    BOTH,
-                    "{seq} of {records:?}"
-                );
+                assert_eq!(sent(&[cut], &[&whole]), BOTH, "{seq} of {records:?}");
             }
         }
     }
@@ -385,11 +366,11 @@ mod tests {
         for at in places {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
-            assert_eq!(sent(&[damaged], std::slice::from_ref(&whole)), BOTH, "byte {at}");
+            assert_eq!(sent(&[damaged], &[&whole]), BOTH, "byte {at}");
         }
         let mut nameless = whole.clone();
         nameless[entry(&whole, 1)..entry(&whole, 2)].fill(0);
-        assert_eq!(sent(&[nameless], std::slice::from_ref(&whole)), BOTH);
+        assert_eq!(sent(&[nameless], &[&whole]), BOTH);
         // No record speaks of it.
         let mut spare = whole.clone();
         spare[entry(&whole, 2)] ^= 1;
