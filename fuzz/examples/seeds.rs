@@ -46,7 +46,7 @@ fn main() -> std::io::Result<()> {
     let segments = [segment(&small, 0, 0..5), segment(&small[..1], 1, 5..8)];
     write("ring_bytes", "segments", &segments.concat())?;
     let [mut copy, whole] = [(); 2].map(|()| segment(&small, 0, 0..6));
-    let last_slots = copy.len() - 8192;
+    let last_slots = copy.len() - 4096;
     copy[last_slots..].fill(0);
     write("ring_bytes", "copies", &[copy, whole, segments[1].clone()].concat())?;
     for (name, text) in [
