@@ -383,7 +383,7 @@ impl Recording {
                 settled
                     .manifest
                     .warnings
-                    .push(format!("the rings of {host} cannot be read: {error}"));
+                    .push(format!("not all rings of {host} can be read: {error}"));
             }
             let order = Order {
                 save: !settled.dirs.is_empty(),
