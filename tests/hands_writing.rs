@@ -361,7 +361,7 @@ fn without_a_mirror_what_is_lost_is_counted_and_said() {
     writable(&dir.join("00000.ring")).set_len(0).unwrap();
     wait_for_next_segment(&world, &[&dir]);
     live.signal(Signal::INT);
-    live.end().has_status(0).says(&["was cut off", "samples are lost"]);
+    live.end().has_status(0).says(&["was cut off", "are lost: no copy of its rings has them"]);
     let files = world.files();
     assert_true_and_accounted(&world, &files);
     assert!(files.summary()["samples_lost"].int() >= 50);
