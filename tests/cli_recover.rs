@@ -372,6 +372,15 @@ fn a_run_of_hosts_keeps_a_ring_that_cannot_be_read() {
 }
 
 #[test]
+fn a_run_of_hosts_keeps_nothing_of_one_that_was_never_begun() {
+    let world = World::new();
+    let (id, rings) = killed_of(&world, &OF_HOSTS, 1);
+    fs::write(&rings[0], vec![0; 100_000]).unwrap();
+    world.looking(&["recover", &id]).succeeds();
+    world.assert_no_rings();
+}
+
+#[test]
 fn neither_does_it_lose_one_of_several_nor_take_in_anothers() {
     let world = World::new();
     let (id, rings) = killed_of(&world, &OF_HOSTS, 2);

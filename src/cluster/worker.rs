@@ -354,8 +354,13 @@ impl Worker {
         let Collected { files, bytes } =
             collect(session, &self.plan.dir, most, deadline, &mut progress)?;
         self.phase = Phase::Collected;
+        // Of one that was fetched from before, what was there may be here already.
+        let is_again = self.plan.record.state == HostState::Collected && files == 0;
         self.update(|record| {
             record.state = HostState::Collected;
+            if is_again {
+                return;
+            }
             record.collected_bytes = bytes;
             if files == 0 {
                 record.add_error(Failure::now(

@@ -221,12 +221,15 @@ impl Rings {
         for segment in self.segments.iter_mut().rev() {
             let mut newest = None;
             let mut torn = u64::MAX;
-            let (mut is_readable, mut unreadable) = (false, None);
+            let (mut whole_end, mut unreadable) = (None, None);
             for ring in &segment.copies {
                 let scan: Scan = ring.scan()?;
                 newest = newest.max(scan.newest);
                 torn = torn.min(scan.torn);
-                is_readable |= scan.unreadable == 0;
+                let is_whole = scan.unreadable == 0 && scan.torn == 0;
+                if is_whole && ring.slots_present()? == ring.header().layout.slots {
+                    whole_end = whole_end.max(Some(scan.newest));
+                }
                 if scan.unreadable > 0 {
                     let path = ring.path().to_owned();
                     unreadable = Some(DecodeError::Unreadable { path, slots: scan.unreadable });
@@ -234,7 +237,8 @@ impl Rings {
                 segment.extents.push(Extent::of(ring, &scan)?);
             }
             // Another copy may have made up for it, but only one that was read whole surely has.
-            if !is_readable && self.unread.len() < MAX_UNREAD {
+            let is_made_up_for = whole_end == Some(newest);
+            if !is_made_up_for && self.unread.len() < MAX_UNREAD {
                 self.unread.extend(unreadable);
             }
             self.torn += torn;
@@ -447,6 +451,11 @@ mod tests {
         let unread = |rings| Rings::new(rings).unwrap().unread.len();
         assert_eq!(unread(vec![ring(slot(3)..slot(4))]), 1);
         assert_eq!(unread(vec![ring(slot(3)..slot(4)), ring(0..0)]), 0, "the copy has it");
+        let cut = || {
+            let bytes = bytes[..slot(2) as usize].to_vec();
+            Ring::new(Box::new(bytes), Path::new("cut off")).unwrap()
+        };
+        assert_eq!(unread(vec![ring(slot(3)..slot(4)), cut()]), 1, "this one does not");
         let error = kept(vec![ring(slot(0)..slot(5))]).unwrap_err().to_string();
         assert!(error.contains("v1.ring: 5 of its slots"), "{error}");
         let names = layout.dictionary_offset.0..layout.slots_offset.0;

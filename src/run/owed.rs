@@ -42,7 +42,8 @@ impl FoundRun {
             });
         }
         known.is_incomplete = !owing.is_empty();
-        let here = (!self.rings.is_empty()).then(|| {
+        // Killed before its first sample, it has nothing.
+        let here = (self.empty_rings().len() < self.rings.len()).then(|| {
             let run = self.clone();
             // Without any, it is an error of the host as a whole.
             let missing = if run.open().is_ok() { run.unreadable_rings() } else { Vec::new() };
@@ -52,6 +53,16 @@ impl FoundRun {
             cluster::output(&known, self.run_id, dir.as_deref(), here);
         let decoder = ClusterDecoder::new(run, rings)?;
         unread.extend(decoder.unread().iter().map(|(host, _)| host.clone()));
+        if decoder.outline().num_samples == 0 && owing.is_empty() && unread.is_empty() {
+            // Killed before the first sample of any host: there is nothing to write.
+            hosts.end(&mut known, &[]);
+            for dir in &dirs {
+                let _ = dir.remove(MANIFEST);
+            }
+            return Ok(None);
+        }
+        // Whoever reads them later writes the files again.
+        known.is_incomplete |= !unread.is_empty();
         manifest.cluster = Some(known.clone());
         manifest.warnings.retain(|warning| !warning.contains("ringstat recover"));
         if known.is_incomplete {

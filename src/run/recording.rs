@@ -253,7 +253,9 @@ impl Recording {
     /// Beside the decoder, the hosts of which samples may be missing.
     fn decode_all(&self, settled: &Settled) -> Result<(ClusterDecoder, Vec<String>), DecodeError> {
         let Some(known) = &settled.manifest.cluster else {
-            return Ok((self.decode_one()?, Vec::new()));
+            let one = self.decode_one()?;
+            let unread = one.unread().iter().map(|(host, _)| host.clone()).collect();
+            return Ok((one, unread));
         };
         let inner = self.inner.clone();
         // Of a sampler that has not ended there are none here, and that is an error of this host.
@@ -340,11 +342,11 @@ impl Recording {
             }
             files.problems.extend(settled.end_cluster(&unread));
             let known = settled.manifest.cluster.as_mut();
-            let is_incomplete = known.is_some_and(|known| {
+            let is_owed = known.is_some_and(|known| {
                 known.is_incomplete |= !unread.is_empty();
                 known.is_incomplete
             });
-            if is_incomplete {
+            if is_owed || !unread.is_empty() {
                 // All that is here is needed again, with what is still to come.
                 if self.saved(settled).is_empty() && !self.inner.rings.kept.is_empty() {
                     files.problems.push(

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// `MaxStartups 10:30:100`: from the eleventh on, a server drops at random.
 pub const MAX_PER_PLACE: usize = 10;
 /// A peer that has been silent for so long makes room for others.
-const LONGEST_SILENCE: Duration = Duration::from_secs(2);
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(2);
 /// Part of the time that is left in which all who wait now have had their turn, one of so many.
 const SHARE: u32 = 4;
 /// Between two looks whether others wait.

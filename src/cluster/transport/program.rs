@@ -161,13 +161,14 @@ impl Link for ProgramLink {
         let late = |why: &str| io::Error::new(io::ErrorKind::TimedOut, why.to_owned());
         let turn = self.throttle.turn(deadline).ok_or_else(|| late(OTHERS_FIRST))?;
         let permit = self.throttle.at(&self.places, &turn, deadline);
-        let _permit = permit.ok_or_else(|| late("others wait for the same server"))?;
+        let permit = permit.ok_or_else(|| late("others wait for the same server"))?;
+        let mut permit = Some(permit);
         // Whoever waited for others has all the time of one that did not.
         let deadline = deadline.min(Instant::now() + self.timeout);
         let mut tries = Tries::default();
         loop {
             let mut channel = self.spawn(command)?;
-            match channel.log_in(&turn, deadline)? {
+            match channel.log_in(&turn, &mut permit, deadline)? {
                 Some(Begun::LoggedIn) => return Ok(Box::new(channel)),
                 Some(Begun::Ended) => {
                     let is_dropped = channel.is_dropped();

@@ -30,8 +30,10 @@ impl Worker {
         let mut pause = FIRST_LOOK;
         let mut patience = None;
         loop {
-            if self.stop.is_some() && patience.is_none() {
-                patience = Some(Instant::now() + LATE);
+            if let (Some(stop), None) = (self.stop, patience) {
+                // However short the time is, the last look comes before its end.
+                let soon = stop.checked_sub(2 * FIRST_LOOK).unwrap_or(stop);
+                patience = Some((Instant::now() + LATE).min(soon));
             }
             let deadline = Instant::now() + self.shared.limits.timeout;
             let deadline = self.stop.map_or(deadline, |stop| stop.min(deadline));

@@ -218,6 +218,9 @@ fn rings_in(dir: Option<&Path>, run_id: Uuid) -> (HostData, Vec<String>) {
     }
     let copies = Copies { paths: &files, run_id, open: ring::open };
     let (rings, refused) = copies.open_each();
+    if rings.is_empty() && refused.iter().all(|(path, error)| copies.is_unbegun(path, error)) {
+        return (HostData::Nothing, Vec::new());
+    }
     // Without any, it is an error of the host as a whole.
     let is_any = !rings.is_empty();
     let missing = if is_any { copies.missing(&rings, &refused) } else { Vec::new() };

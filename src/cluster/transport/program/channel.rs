@@ -1,7 +1,7 @@
 //! One command of OpenSSH's program: how far it is with logging in, as its log tells, its streams, and
 //! how it ended.
 
-use crate::cluster::ssh::throttle::Turn;
+use crate::cluster::ssh::throttle::{LONGEST_SILENCE, PlacePermit, Turn};
 use crate::cluster::transport::{Channel, End, poll};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
@@ -69,8 +69,13 @@ impl ProgramChannel {
 
     /// Waits until it is logged in, or has ended; `None` at the deadline. One whose log says nothing new
     /// has no turn as long as others wait.
-    pub fn log_in(&mut self, turn: &Turn, deadline: Instant) -> io::Result<Option<Begun>> {
-        let mut logged = 0;
+    pub fn log_in(
+        &mut self,
+        turn: &Turn,
+        permit: &mut Option<PlacePermit>,
+        deadline: Instant,
+    ) -> io::Result<Option<Begun>> {
+        let (mut logged, mut heard) = (0, Instant::now());
         loop {
             // Each time that its log has grown.
             let news = turn.watch(deadline, |until| {
@@ -83,7 +88,12 @@ impl ProgramChannel {
                         return Ok(Some(Some(Begun::Ended)));
                     }
                     let length = self.log.as_file().metadata()?.len();
+                    if heard.elapsed() >= LONGEST_SILENCE {
+                        // Silent hosts keep nobody from the bastion that all are behind.
+                        permit.take();
+                    }
                     if std::mem::replace(&mut logged, length) != length {
+                        heard = Instant::now();
                         return Ok(Some(None));
                     }
                     if Instant::now() >= until {
