@@ -5,13 +5,14 @@ use crate::cluster::ssh::throttle::{LONGEST_SILENCE, PlacePermit, Turn};
 use crate::cluster::transport::{Channel, End, poll};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// What `ssh` ends with when it is itself that failed, or a remote command ended by a signal.
 const OWN_FAILURE: i32 = 255;
@@ -20,6 +21,8 @@ const KEPT_BYTES: usize = 4096;
 /// Most of its log that is looked at, and of what comes on standard error before it is logged in that is
 /// kept for who reads it.
 const MAX_EARLY_BYTES: usize = 64 << 10;
+/// Beyond that its log is emptied.
+const MAX_LOG_FILE_BYTES: u64 = 1 << 20;
 /// Between two looks into its log.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -36,7 +39,9 @@ pub struct ProgramChannel {
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     /// What `ssh` says of itself; standard error is the host's.
-    log: NamedTempFile,
+    log: File,
+    /// Its name, which nobody needs once the program has opened it.
+    log_path: Option<TempPath>,
     /// The end of what came on standard error.
     kept: Vec<u8>,
     /// What came before it was logged in, for who reads it.
@@ -46,12 +51,14 @@ pub struct ProgramChannel {
 impl ProgramChannel {
     /// Of an `ssh` that has just been started, with the file that it logs to.
     pub fn new(mut child: Child, log: NamedTempFile) -> io::Result<ProgramChannel> {
+        let (log, log_path) = log.into_parts();
         let channel = ProgramChannel {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
             child,
             log,
+            log_path: Some(log_path),
             kept: Vec::new(),
             early: VecDeque::new(),
         };
@@ -87,7 +94,8 @@ impl ProgramChannel {
                     if self.child.try_wait()?.is_some() {
                         return Ok(Some(Some(Begun::Ended)));
                     }
-                    let length = self.log.as_file().metadata()?.len();
+                    self.bound_log()?;
+                    let length = self.log.metadata()?.len();
                     if heard.elapsed() >= LONGEST_SILENCE {
                         // Silent hosts keep nobody from the bastion that all are behind.
                         permit.take();
@@ -102,7 +110,10 @@ impl ProgramChannel {
                 }
             })?;
             match news {
-                Some(Some(begun)) => return Ok(Some(begun)),
+                Some(Some(begun)) => {
+                    self.log_path = None;
+                    return Ok(Some(begun));
+                }
                 Some(None) if turn.take(deadline) => {}
                 _ => return Ok(None),
             }
@@ -143,12 +154,17 @@ impl ProgramChannel {
         Ok(self.logged().lines().any(|line| line.starts_with("Authenticated to ")))
     }
 
+    /// A server can make it log without end. The program appends, wherever the end is.
+    fn bound_log(&self) -> io::Result<()> {
+        if self.log.metadata()?.len() > MAX_LOG_FILE_BYTES { self.log.set_len(0) } else { Ok(()) }
+    }
+
     /// The end of its log, but for what is of no use to users.
     fn logged(&self) -> String {
-        let length = self.log.as_file().metadata().map_or(0, |it| it.len());
+        let length = self.log.metadata().map_or(0, |it| it.len());
         let mut bytes = vec![0; MAX_EARLY_BYTES];
         let from = length.saturating_sub(bytes.len() as u64);
-        let count = self.log.as_file().read_at(&mut bytes, from).unwrap_or(0);
+        let count = self.log.read_at(&mut bytes, from).unwrap_or(0);
         let text = String::from_utf8_lossy(&bytes[..count]);
         // The first one may be half a line.
         let lines = text.lines().skip(usize::from(from > 0));
@@ -234,7 +250,8 @@ impl Channel for ProgramChannel {
         if fds.is_empty() || !self.early.is_empty() {
             return Ok(());
         }
-        poll(&mut fds, deadline)
+        poll(&mut fds, deadline)?;
+        self.bound_log()
     }
 
     fn end(&mut self, deadline: Instant) -> End {
