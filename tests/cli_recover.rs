@@ -368,6 +368,15 @@ fn a_run_of_hosts_keeps_a_ring_that_cannot_be_read() {
         let ran = world.looking(&["recover", &id]).ends_with(1);
         ran.says(&["not all rings of localhost can be read", "they stay in"]);
         assert!(fs::read(&rings[0]).unwrap() == before, "touched");
+        let names = entries(&world.results());
+        let metadata: Vec<&String> =
+            names.iter().filter(|it| it.ends_with("_metadata.json")).collect();
+        assert_eq!(metadata.len(), 1, "written again, and not beside");
+        let said = fs::read_to_string(world.results().join(metadata[0])).unwrap();
+        assert!(
+            said.contains("not all rings of localhost") && !said.contains("still ha"),
+            "{said}"
+        );
     }
 }
 

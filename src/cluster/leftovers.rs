@@ -83,7 +83,8 @@ fn ask(
 
 /// A run lives as long as its directory is locked (flock(2)); a lock on another file with the same
 /// inode number errs on the side of leaving it. Only a run whose manifest names its launcher is an
-/// agent's: others owe their files to a user of that host. Its arguments are further directories. See [`shell`] for what may stand here.
+/// agent's: others owe their files to a user of that host. Its arguments are further directories. See
+/// [`shell`] for what may stand here.
 const SCRIPT: &str = concat!(
     r#"i=0; w=$(cat /proc/locks 2>/dev/null); "#,
     r#"for b in "/dev/shm/ringstat-$(id -u)" "/var/tmp/ringstat-$(id -u)" "$@"; do "#,

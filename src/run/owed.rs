@@ -65,8 +65,11 @@ impl FoundRun {
         known.is_incomplete |= !unread.is_empty();
         manifest.cluster = Some(known.clone());
         manifest.warnings.retain(|warning| !warning.contains("ringstat recover"));
-        if known.is_incomplete {
+        if !owing.is_empty() {
             manifest.warnings.push(cluster::still_owed(&known, self.run_id));
+        }
+        if !unread.is_empty() {
+            manifest.warnings.push(cluster::not_all_read(&unread, &self.dirs, self.run_id));
         }
         let order = Order {
             manifest: &mut manifest,
