@@ -108,32 +108,17 @@ fn has_other_names(part: &[u64], at: Bytes, original: &Original) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::ring::{Header, Layout, MIN_INTERVAL_NS, RingWriter, Segment, WordMap};
+    use crate::ring::RingWriter;
+    use crate::sampler::tests::original;
     use crate::sync::Ordering;
-    use crate::units::{Seq, Words};
+    use crate::units::Seq;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
-    use std::sync::Arc;
-    use uuid::Uuid;
 
     /// A segment of so many names, and a file that has what is in it.
     fn copied(names: u32) -> (Original, File) {
-        let description = vec![b'd'; 100_003];
-        let layout = Layout::new(Bytes(100_003), u64::from(names) + 5, Words(10), 3).unwrap();
-        let header = Header {
-            layout,
-            description_check: ring::description_check(&description),
-            max_samples: 2,
-            run_id: Uuid::from_u128(7),
-            segment: 0,
-            first_seq: Seq(0),
-            start_wall_ns: 1,
-            start_monotonic_ns: 1,
-            interval_ns: MIN_INTERVAL_NS,
-            boot_id: Uuid::nil(),
-        };
-        let map = WordMap::private(layout.file_bytes()).unwrap();
-        let segment = Arc::new(Segment::create(Arc::new(map), header, &description).unwrap());
+        let original = original(vec![b'd'; 100_003], u64::from(names) + 5, 3);
+        let segment = &original.segment;
         let ring = RingWriter::new(segment.clone());
         for name in 0..names {
             ring.add_entry(0, 0, Seq(0), format!("device-{name}").as_bytes()).unwrap();
@@ -142,7 +127,7 @@ mod tests {
         let words: Vec<u64> = words.collect();
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(bytemuck::cast_slice(&words), 0).unwrap();
-        (Original { segment, description: Arc::new(description) }, file)
+        (original, file)
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Copier<D: Disk> {
     prepared: Option<(u64, D::File)>,
     /// Segments whose file could not be made yet; each copy tries again.
     waiting: VecDeque<Queued>,
+    /// The newest of those whose memory was gone before they had a file.
+    gone: Option<Queued>,
     /// For what is read of a file to be compared.
     buffer: Buffer,
     /// How often the files were looked at.
@@ -52,6 +54,7 @@ impl<D: Disk> Copier<D> {
             words: Vec::new(),
             prepared: None,
             waiting,
+            gone: None,
             buffer: Buffer::new(),
             looks: 0,
             error: None,
@@ -96,6 +99,8 @@ impl<D: Disk> Copier<D> {
 
     /// What it has come to.
     pub fn finish(mut self) -> MirrorEnd {
+        let lost = self.lost();
+        self.note(lost);
         let spoiled: Vec<Spoiled> =
             self.copies.iter_mut().filter_map(|copy| copy.spoiled.take()).collect();
         let all_there = self.waiting.is_empty() && !self.copies.is_empty() && spoiled.is_empty();
@@ -114,6 +119,24 @@ impl<D: Disk> Copier<D> {
             let dir = self.disk.shown();
             self.error.get_or_insert_with(|| format!("no complete mirror in {dir}: {error}"));
         }
+    }
+
+    /// Whether the memory of a segment was gone before it was copied though something of it was wanted.
+    fn lost(&self) -> io::Result<()> {
+        let Some(gone) = &self.gone else { return Ok(()) };
+        let begun = self.copies.iter().map(Copy::first);
+        let firsts = begun.chain(self.waiting.iter().map(|queued| queued.first_seq));
+        let firsts = firsts.filter(|first| *first > gone.first_seq);
+        let newest = firsts.clone().max().map_or(0, |first| first.0);
+        let oldest_wanted = newest.saturating_sub(self.max_samples);
+        if firsts.min().is_some_and(|next| next.0 <= oldest_wanted) {
+            return Ok(());
+        }
+        let (file, Seq(first)) = (file_name(gone.number), gone.first_seq);
+        Err(io::Error::other(format!(
+            "the memory of {file} was gone before it could be copied, with the samples from number \
+             {first} on; please report this"
+        )))
     }
 
     /// Says what others have done, once.
@@ -139,7 +162,9 @@ impl<D: Disk> Copier<D> {
         }
         while let Some(queued) = self.waiting.front() {
             let Some(original) = queued.upgrade() else {
-                self.waiting.pop_front();
+                // Let go of since nothing of it is wanted, as a rule: the segment for which that is so
+                // may not be known here yet.
+                self.gone = self.waiting.pop_front();
                 continue;
             };
             self.drop_superseded(original.segment.header().first_seq);
@@ -283,7 +308,7 @@ impl<D: Disk> Copier<D> {
         }
         let header = self.copies[index].segment().header().clone();
         let (layout, first, seed) = (header.layout, header.first_seq, header.seed());
-        let mut result = Ok(());
+        let (mut result, mut has_newer_than) = (Ok(()), None);
         self.batch.begin(layout.slot.bytes());
         loop {
             let next = self.copies[index].skip_written();
@@ -325,10 +350,14 @@ impl<D: Disk> Copier<D> {
                     self.copies[index].written.next = Seq(next.0 + 1);
                 }
                 // Somebody else has stored to the slot. What is behind it is not lost for that.
+                SlotState::Torn | SlotState::Empty if has_newer_than == Some(next) => {
+                    self.copies[index].written.next = Seq(next.0 + 1);
+                }
+                // Or it was written since the look at it: only another one behind this can tell.
                 SlotState::Torn | SlotState::Empty
                     if self.copies[index].has_newer_than(next, words) =>
                 {
-                    self.copies[index].written.next = Seq(next.0 + 1);
+                    has_newer_than = Some(next);
                 }
                 _ => return result,
             }

@@ -5,7 +5,7 @@ use super::batch::Batch;
 use super::compare::{Buffer, Look, Looked};
 use super::disk::{Disk, DiskFile};
 use super::watch::OVERWRITTEN;
-use crate::ring::{self, HEADER_BYTES, Header, Segment, SlotState};
+use crate::ring::{self, ENTRY_WORDS, HEADER_BYTES, Header, Segment, SlotState};
 use crate::units::{Bytes, Seq, Slot};
 use std::collections::BTreeSet;
 use std::io;
@@ -58,8 +58,10 @@ pub struct Original {
 impl Original {
     /// The same for a queue.
     pub fn downgrade(&self) -> Queued {
+        let header = self.segment.header();
         Queued {
-            first_seq: self.segment.header().first_seq,
+            number: header.segment,
+            first_seq: header.first_seq,
             segment: Arc::downgrade(&self.segment),
             description: Arc::downgrade(&self.description),
         }
@@ -70,6 +72,8 @@ impl Original {
 /// queue for a disk that stands still no longer than that.
 #[derive(Clone)]
 pub struct Queued {
+    /// The segment's number.
+    pub number: u64,
     /// The first record that it can have.
     pub first_seq: Seq,
     segment: Weak<Segment>,
@@ -289,14 +293,6 @@ impl<F: DiskFile> Copy<F> {
         *next
     }
 
-    /// Whether there is a name behind entry `entry`, whatever is there itself.
-    fn has_entry_behind(&self, entry: u32) -> bool {
-        let entries = self.segment().header().layout.entries;
-        let later = (0..u32::BITS).filter_map(|bit| entry.checked_add(1 << bit));
-        let mut later = later.take_while(|later| u64::from(*later) < entries);
-        later.any(|later| self.segment().copy_entry(later)[0] != 0)
-    }
-
     /// Writes the names that the file had, from the ring or, where somebody has stored to those, as they
     /// are in the file: a sync that failed may have left them in memory only.
     ///
@@ -322,22 +318,52 @@ impl<F: DiskFile> Copy<F> {
     pub fn copy_names(&mut self) -> io::Result<()> {
         let layout = self.segment().header().layout;
         while u64::from(self.written.entries) < layout.entries {
-            let entry = self.segment().copy_entry(self.written.entries);
-            if entry[0] == 0 {
-                // Not there yet, or somebody else has stored to it.
-                if !self.has_entry_behind(self.written.entries) {
-                    break;
+            let copy = |entry| self.segment().copy_entry(entry);
+            match look_for_name(self.written.entries, layout.entries, copy) {
+                Name::NotYet => break,
+                Name::Gone => {}
+                Name::There(entry) => {
+                    self.dirty = true;
+                    let offset = layout.entry_offset(self.written.entries);
+                    self.file.write_at(bytemuck::cast_slice(&entry), offset)?;
                 }
-                self.written.entries += 1;
-                continue;
             }
-            self.dirty = true;
-            let offset = layout.entry_offset(self.written.entries);
-            self.file.write_at(bytemuck::cast_slice(&entry), offset)?;
             self.written.entries += 1;
         }
         Ok(())
     }
+}
+
+/// What a dictionary has in one of its entries.
+#[derive(Debug, PartialEq, Eq)]
+enum Name {
+    /// Nothing, as in those behind it.
+    NotYet,
+    /// Nothing, since somebody else has stored to it.
+    Gone,
+    /// These words.
+    There([u64; ENTRY_WORDS]),
+}
+
+/// Looks at entry `entry` of as many as `entries`, each of which `copy` copies, while others may be added.
+fn look_for_name(
+    entry: u32,
+    entries: u64,
+    mut copy: impl FnMut(u32) -> [u64; ENTRY_WORDS],
+) -> Name {
+    let found = copy(entry);
+    if found[0] != 0 {
+        return Name::There(found);
+    }
+    let later = (0..u32::BITS).filter_map(|bit| entry.checked_add(1 << bit));
+    let mut later = later.take_while(|later| u64::from(*later) < entries);
+    if !later.any(|later| copy(later)[0] != 0) {
+        return Name::NotYet;
+    }
+    // It may have been added between the two looks. They are added in order, and a copy that has one
+    // sees all before it (`ring::dictionary`): what is not there now never will be.
+    let found = copy(entry);
+    if found[0] == 0 { Name::Gone } else { Name::There(found) }
 }
 
 /// Behind the record of these bytes, by its first word.
@@ -352,4 +378,28 @@ fn write_head(file: &impl DiskFile, original: &Original) -> io::Result<()> {
     let mut header = [0; HEADER_BYTES.0 as usize / size_of::<u64>()];
     header[..words.len()].copy_from_slice(&words);
     file.write_at(bytemuck::cast_slice(&header), Bytes(0))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_added_between_two_looks_is_not_taken_for_one_that_is_gone() {
+        let there = |index: u32| [u64::from(index) + 1; ENTRY_WORDS];
+        // Of ten names so many are there at the first look, and more at each further one.
+        for (had, more) in (0..10).flat_map(|had| (0..4).map(move |more| (had, more))) {
+            let mut added = had;
+            let copy = |index| {
+                let found = if index < added { there(index) } else { [0; ENTRY_WORDS] };
+                added = (added + more).min(10);
+                found
+            };
+            let found = look_for_name(4, 10, copy);
+            let is_right = found == Name::There(there(4)) || found == Name::NotYet && had <= 4;
+            assert!(is_right, "{had} and {more} more at each look: {found:?}");
+        }
+        let spoiled = |index| if index == 4 { [0; ENTRY_WORDS] } else { there(index) };
+        assert_eq!(look_for_name(4, 10, spoiled), Name::Gone);
+    }
 }

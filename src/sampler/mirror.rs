@@ -57,6 +57,8 @@ pub(super) enum Message {
     Prepare(u64, Bytes, Sender<io::Result<()>>),
     /// A segment, and whether it lies in private memory.
     Segment(Queued, bool),
+    /// All that the run has left: there will be no more, and nobody else may hold on to it.
+    Last(Vec<Original>),
     Finish,
 }
 
@@ -101,6 +103,12 @@ impl MirrorFeed {
     pub fn segment(&self, original: &Original, is_private: bool) {
         // Fails only if the thread is gone, and then its end says why.
         let _ = self.0.send(Message::Segment(original.downgrade(), is_private));
+    }
+
+    /// The run has ended, and left these. They are kept until they are copied, however long the disk
+    /// takes and whatever becomes of whoever recorded.
+    pub fn last(&self, originals: Vec<Original>) {
+        let _ = self.0.send(Message::Last(originals));
     }
 }
 
@@ -164,7 +172,7 @@ fn run<D: Disk>(
     inbox: &Receiver<Message>,
 ) -> MirrorEnd {
     let every = sync_interval(settings.interval, settings.sync_interval, settings.spare_slots());
-    let mut pace = Pace::new(every, Instant::now());
+    let (mut pace, mut last) = (Pace::new(every, Instant::now()), Vec::new());
     loop {
         let first = inbox.recv_deadline(pace.next());
         let (mut has_more, mut is_over) =
@@ -185,6 +193,7 @@ fn run<D: Disk>(
                     copier.add(queued);
                     has_more = true;
                 }
+                Message::Last(originals) => last = originals,
                 Message::Finish => is_over = true,
             }
         }
@@ -192,6 +201,7 @@ fn run<D: Disk>(
             copier.mend_wholly();
             copier.copy();
             copier.sync();
+            drop(last);
             return copier.finish();
         }
         // However many more there are, syncs are due when they are due.

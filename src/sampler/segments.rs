@@ -128,6 +128,12 @@ pub struct Kept {
     pub description: Arc<Vec<u8>>,
 }
 
+impl Kept {
+    fn original(&self) -> Original {
+        Original { segment: self.segment.clone(), description: self.description.clone() }
+    }
+}
+
 /// The segments of a run, oldest first; the last is being written.
 pub struct Segments {
     plan: SegmentPlan,
@@ -240,14 +246,14 @@ impl Segments {
         self.begun += 1;
         let Storage { file, path, .. } = storage;
         let description = Arc::new(description);
+        let kept = Kept { segment: segment.clone(), file, path, description };
         if let Some(mirror) = &self.mirror {
-            let (segment, description) = (segment.clone(), description.clone());
-            mirror.segment(&Original { segment, description }, path.is_none());
+            mirror.segment(&kept.original(), kept.path.is_none());
         }
-        if let (Some(file), Some(path)) = (&file, &path) {
+        if let (Some(file), Some(path)) = (&kept.file, &kept.path) {
             self.watch(&segment, file, path);
         }
-        self.kept.push(Kept { segment: segment.clone(), file, path, description });
+        self.kept.push(kept);
         Ok(RingWriter::new(segment))
     }
 
@@ -329,6 +335,9 @@ impl Segments {
         if let Some(watch) = self.watch.take() {
             let numbers = self.kept.iter().map(|kept| kept.segment.header().segment).collect();
             self.notes.extend(watch.finish(numbers));
+        }
+        if let Some(mirror) = &self.mirror {
+            mirror.last(self.kept.iter().map(Kept::original).collect());
         }
         (self.kept, self.notes)
     }

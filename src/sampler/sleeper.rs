@@ -14,6 +14,7 @@ use crate::ring::{Draft, RingWriter};
 use crate::source::SourceDef;
 use crate::units::Seq;
 use rustix::thread::{Pid, gettid};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// What a run began as.
@@ -242,8 +243,24 @@ impl<C: Clock> Sleeper<C> {
         Ok((sleeper, Started { wall_ns, thread_id: gettid(), thread, notes }))
     }
 
-    /// Sleeps and samples until the stop, and once more then.
+    /// Sleeps and samples until the stop, and once more then. A panic on the way, which is a bug, costs
+    /// the samples that it keeps from being taken, and none that was.
     pub(super) fn run(mut self) -> LoopEnd {
+        // Unwind safe: of what it leaves only the segments are used, and slots judge themselves.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.sample_until_stop()));
+        let taken = self.recorder.seq.0;
+        let (segments, mut notes) = self.recorder.segments.finish();
+        notes.append(&mut self.recorder.notes);
+        if ended.is_err() {
+            notes.push(format!(
+                "the sampler's thread panicked after {taken} samples, which are kept; there are no \
+                 others. Please report this"
+            ));
+        }
+        LoopEnd { segments, notes }
+    }
+
+    fn sample_until_stop(&mut self) {
         while self.recorder.clock.wait_until(self.ticks.next_deadline_ns()) == Wake::Deadline {
             self.tick();
         }
@@ -252,9 +269,6 @@ impl<C: Clock> Sleeper<C> {
         let missed = self.ticks.missed();
         self.recorder.record(Occasion { now_ns, due, missed, flags: FLAG_AT_STOP });
         self.control.set_progress(self.recorder.seq.0, self.ticks.missed());
-        let (segments, mut notes) = self.recorder.segments.finish();
-        notes.append(&mut self.recorder.notes);
-        LoopEnd { segments, notes }
     }
 
     #[inline]

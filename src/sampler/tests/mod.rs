@@ -5,20 +5,23 @@ mod agreement;
 mod changes;
 mod clocks;
 mod hotplug;
+mod meanwhile;
 mod neighbours;
 mod power;
 mod standstill;
 
 use super::SamplerSettings;
 use super::clock::{Clock, Control, Wake};
+use super::copy::Original;
 use super::mirror::{Mirror, MirrorSettings};
 use super::segments::{Kept, SegmentPlan, file_name};
 use super::sleeper::Sleeper;
 use super::storage::Medium;
 use super::thread::{CpuChoice, Policy, ThreadSettings};
 use crate::decode::{Decoder, TimeSeriesData, TimeSeriesSample};
-use crate::ring::Ring;
+use crate::ring::{Header, Layout, MIN_INTERVAL_NS, Ring, Segment, WordMap, description_check};
 use crate::source::SOURCES;
+use crate::units::{Bytes, Seq, Words};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -129,6 +132,27 @@ impl Host {
     fn record(&self, max_samples: u64, script: impl FnMut(u64) -> Option<u64> + Send) -> Vec<Kept> {
         record(self.settings(max_samples), script)
     }
+}
+
+/// A segment that has nothing yet, with room for records of ten words.
+pub fn original(description: Vec<u8>, entries: u64, slots: u64) -> Original {
+    let length = Bytes(description.len() as u64);
+    let layout = Layout::new(length, entries, Words(10), slots).unwrap();
+    let header = Header {
+        layout,
+        description_check: description_check(&description),
+        max_samples: slots - 1,
+        run_id: Uuid::from_u128(7),
+        segment: 0,
+        first_seq: Seq(0),
+        start_wall_ns: 1,
+        start_monotonic_ns: 1,
+        interval_ns: MIN_INTERVAL_NS,
+        boot_id: Uuid::nil(),
+    };
+    let map = WordMap::private(layout.file_bytes()).unwrap();
+    let segment = Segment::create(Arc::new(map), header, &description).unwrap();
+    Original { segment: Arc::new(segment), description: Arc::new(description) }
 }
 
 fn plan(max_samples: u64) -> SegmentPlan {
