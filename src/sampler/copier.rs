@@ -306,6 +306,7 @@ impl<D: Disk> Copier<D> {
         if self.copies[index].spoiled.is_some() {
             return Ok(());
         }
+        self.copies[index].catch_up();
         let header = self.copies[index].segment().header().clone();
         let (layout, first, seed) = (header.layout, header.first_seq, header.seed());
         let (mut result, mut has_newer_than) = (Ok(()), None);

@@ -100,6 +100,8 @@ pub struct Copy<F> {
     /// a sync that failed was to make durable may be.
     pub touched: Seq,
     pub dirty: bool,
+    /// A sync has failed, and what it was to make durable has not been written again since.
+    behind: bool,
     /// While it is not made whole again nothing in it counts as synced, and nothing new is written
     /// to it.
     pub spoiled: Option<Spoiled>,
@@ -140,6 +142,7 @@ impl<F: DiskFile> Copy<F> {
             synced: progress,
             touched: progress.end,
             dirty: false,
+            behind: false,
             spoiled: None,
             looked: Looked::none(),
         })
@@ -212,7 +215,8 @@ impl<F: DiskFile> Copy<F> {
         self.file.sync_all()?;
         let entries = self.written.entries;
         self.written = Progress { entries, ..self.written.beside(&found, first_seq, max_samples) };
-        (self.synced, self.touched, self.dirty) = (self.written, self.written.end, false);
+        (self.synced, self.touched) = (self.written, self.written.end);
+        (self.dirty, self.behind) = (false, false);
         Ok(())
     }
 
@@ -269,10 +273,16 @@ impl<F: DiskFile> Copy<F> {
     pub fn sync_data(&mut self) -> io::Result<()> {
         let result = self.file.sync_data();
         match &result {
-            Ok(()) => (self.synced, self.dirty) = (self.written, false),
-            Err(_) => self.written = self.synced,
+            // One that succeeds right behind one that failed has nothing of that any more.
+            Ok(()) => (self.synced, self.dirty) = (self.written, self.behind),
+            Err(_) => (self.written, self.behind) = (self.synced, true),
         }
         result
+    }
+
+    /// All that is not written is being written now.
+    pub fn catch_up(&mut self) {
+        self.behind = false;
     }
 
     /// The newest record that the file can hold in the slot of `seq`, before that is written there:
