@@ -42,13 +42,14 @@ struct Feed {
     /// `None` while the file has never been readable.
     parser: Option<Parser>,
     /// What the next segment is to have instead.
-    next_parser: Option<Parser>,
+    next_parser: Option<Box<Parser>>,
     /// Where its data are in the words in which records are made, if nothing was wrong with them.
     left_at: Option<usize>,
 }
 
+/// Small, as [`Feed`] is: what a sample touches has to come from memory again each second.
 struct Parser {
-    shape: Shape,
+    shape: Box<Shape>,
     source: Box<dyn Source>,
     /// Rows that the last text had.
     rows: usize,
@@ -56,7 +57,7 @@ struct Parser {
 
 impl From<Probed> for Parser {
     fn from(probed: Probed) -> Self {
-        Parser { shape: probed.shape, source: probed.source, rows: probed.rows }
+        Parser { shape: Box::new(probed.shape), source: probed.source, rows: probed.rows }
     }
 }
 
@@ -78,7 +79,7 @@ impl SampleTaker {
         let feeds = sources.iter().map(|def| {
             let mut file = KeptFile::new(path_of(def, procfs), def.records);
             let probed = file.read_growing(&mut text).and_then(def.probe);
-            let next_parser = probed.ok().map(Parser::from);
+            let next_parser = probed.ok().map(|probed| Box::new(probed.into()));
             Feed { def, file, parser: None, next_parser, left_at: None }
         });
         let feeds = feeds.collect();
@@ -92,7 +93,7 @@ impl SampleTaker {
         let sources = self.feeds.iter().map(|feed| SourceSchema {
             name: feed.def.name.to_owned(),
             path: feed.file.path().display().to_string(),
-            shape: feed.next().map(|parser| parser.shape.clone()),
+            shape: feed.next().map(|parser| Shape::clone(&parser.shape)),
         });
         Schema { sources: sources.collect() }
     }
@@ -101,7 +102,7 @@ impl SampleTaker {
     /// least 16 rows. Never more than a slot can have.
     pub fn record_words(&self) -> Words {
         let blocks = self.feeds.iter().map(|feed| {
-            let data = feed.next().map_or(0, |parser| match &parser.shape {
+            let data = feed.next().map_or(0, |parser| match &*parser.shape {
                 Shape::Scalars { fields } => fields.len(),
                 shape @ Shape::Table { .. } => with_spare_rows(parser.rows) * shape.row_words(),
             });
@@ -115,7 +116,7 @@ impl SampleTaker {
     pub fn dictionary_entries(&self) -> u64 {
         let tables = self.feeds.iter().filter_map(Feed::next);
         let rows: usize = tables
-            .filter(|parser| matches!(parser.shape, Shape::Table { .. }))
+            .filter(|parser| matches!(*parser.shape, Shape::Table { .. }))
             .map(|parser| parser.rows)
             .sum();
         4096 + 4 * rows as u64
@@ -130,7 +131,9 @@ impl SampleTaker {
     pub fn begin_segment(&mut self, entries: u64) {
         let entries = usize::try_from(entries).unwrap_or(usize::MAX);
         for feed in &mut self.feeds {
-            feed.parser = feed.next_parser.take().or(feed.parser.take());
+            if let Some(next) = feed.next_parser.take() {
+                feed.parser = Some(*next);
+            }
             feed.left_at = None;
             if let Some(parser) = &mut feed.parser {
                 parser.source.begin_segment(entries);
@@ -209,7 +212,7 @@ impl Written {
 impl Feed {
     /// The parser that the next segment will have.
     fn next(&self) -> Option<&Parser> {
-        self.next_parser.as_ref().or(self.parser.as_ref())
+        self.next_parser.as_deref().or(self.parser.as_ref())
     }
 
     /// Writes the block's data.
@@ -306,7 +309,7 @@ impl Feed {
         }
         match (self.def.probe)(text) {
             Ok(probed) => {
-                self.next_parser = Some(probed.into());
+                self.next_parser = Some(Box::new(probed.into()));
                 let fault = Fault::at(Reason::LayoutChanged, 0);
                 Written::nothing(fault, Some(Retake::InNewSegment))
             }

@@ -2,7 +2,7 @@
 //! last process id (`Documentation/filesystems/proc.rst`; `fs/proc/loadavg.c`). Columns that a
 //! later kernel may append are recorded as `column_6` and so on.
 
-use super::scan::{hundredths, skip_blanks, unsigned};
+use super::scan::{any_unsigned, hundredths, skip_any_blanks};
 use super::text::Records;
 use super::{Names, Parsed, Probed, Source, SourceDef};
 use crate::fault::{Fault, Reason};
@@ -23,7 +23,7 @@ struct Loadavg {
 }
 
 fn probe(text: &[u8]) -> Result<Probed, Fault> {
-    let (_, count) = values(text)?;
+    let count = values(text, |_, _| ())?;
     let mut fields = vec![
         Field::new("load_1min", Kind::Hundredths),
         Field::new("load_5min", Kind::Hundredths),
@@ -40,46 +40,48 @@ fn probe(text: &[u8]) -> Result<Probed, Fault> {
 
 impl Source for Loadavg {
     fn parse(&mut self, text: &[u8], block: &mut Block<'_, '_>, _: &mut dyn Names) -> Parsed {
-        let (values, count) = match values(text) {
-            Ok(found) => found,
-            Err(fault) => return Parsed::Nothing(fault),
-        };
-        if count != self.count {
-            return Parsed::Relayout;
+        let cells = block.take(self.count).unwrap_or(&[]);
+        let found = values(text, |nth, value| {
+            if let Some(cell) = cells.get(nth) {
+                cell.store(value, Ordering::Relaxed);
+            }
+        });
+        match found {
+            Err(fault) => Parsed::Nothing(fault),
+            Ok(count) if count != self.count => Parsed::Relayout,
+            Ok(_) if cells.is_empty() => Parsed::Outgrown { written: 0, lost: 1 },
+            Ok(count) => Parsed::Values { count, fault: None },
         }
-        let Ok(cells) = block.take(count) else {
-            return Parsed::Outgrown { written: 0, lost: 1 };
-        };
-        for (cell, value) in cells.iter().zip(values) {
-            cell.store(value, Ordering::Relaxed);
-        }
-        Parsed::Values { count, fault: None }
     }
 }
 
-/// The numbers of the one line, and how many there are.
-fn values(text: &[u8]) -> Result<([u64; MAX_VALUES], usize), Fault> {
+/// Tells `store` the numbers of the one line in turn; returns how many there are.
+#[inline]
+fn values(text: &[u8], mut store: impl FnMut(usize, u64)) -> Result<usize, Fault> {
     if matches!(text, b"" | b"\n") {
         return Err(Fault::at(Reason::Empty, 0));
     }
     // Without its line feed, the last number may be a part of one.
-    let line = text.strip_suffix(b"\n").ok_or(Fault::at(Reason::MissingColumns, 1))?;
-    let mut values = [0; MAX_VALUES];
-    let mut rest = line;
+    let Some((b'\n', mut rest)) = text.split_last() else {
+        return Err(Fault::at(Reason::MissingColumns, 1));
+    };
     let mut count = 0;
     while !rest.is_empty() {
         // The fifth value is the second half of "running/total".
         let number = match (count, rest) {
             (4, [b'/', number @ ..]) => number,
             (4, _) => return Err(Fault::at(Reason::MissingColumns, 1)),
-            (0, number) | (_, [b' ', number @ ..]) => skip_blanks(number),
+            (0, number) | (_, [b' ', number @ ..]) => skip_any_blanks(number),
             _ => return Err(Fault::at(Reason::NotANumber, 1)),
         };
-        let scan = if count < 3 { hundredths } else { unsigned };
+        if count == MAX_VALUES {
+            return Err(Fault::at(Reason::SurplusColumns, 1));
+        }
+        let scan = if count < 3 { hundredths } else { any_unsigned };
         let (value, behind) = scan(number).map_err(|reason| Fault::at(reason, 1))?;
-        *values.get_mut(count).ok_or(Fault::at(Reason::SurplusColumns, 1))? = value;
+        store(count, value);
         count += 1;
         rest = behind;
     }
-    if count < VALUES { Err(Fault::at(Reason::MissingColumns, 1)) } else { Ok((values, count)) }
+    if count < VALUES { Err(Fault::at(Reason::MissingColumns, 1)) } else { Ok(count) }
 }

@@ -2,44 +2,45 @@
 //! need not be read. Most of `/proc` does not change from one sample to the next, and comparing
 //! bytes is many times cheaper than reading numbers. What a line means is for others.
 
-use super::scan::strip_prefix;
+use super::scan::{WORD, common};
 
-/// Bytes that are compared together.
-const BLOCK: usize = 32;
-const WORD: usize = size_of::<u64>();
+/// Gets the number of a line, the line as it was, and the new text from there on; see
+/// [`Previous::update`].
+pub(super) type Changed<'a> = dyn FnMut(usize, &[u8], &[u8]) -> Option<usize> + 'a;
 
 /// A text and where its lines end.
 #[derive(Default)]
 pub(super) struct Previous {
     text: Vec<u8>,
-    /// Behind each line's line feed.
-    ends: Vec<u32>,
+    /// Bytes of each line with its line feed.
+    lengths: Vec<u16>,
 }
 
 impl Previous {
     /// Room for so much; never more, so that nothing allocates later.
     pub fn with_room(bytes: usize, lines: usize) -> Previous {
-        Previous { text: Vec::with_capacity(bytes), ends: Vec::with_capacity(lines) }
+        Previous { text: Vec::with_capacity(bytes), lengths: Vec::with_capacity(lines) }
     }
 
     /// From now on there is no last text.
     pub fn forget(&mut self) {
         self.text.clear();
-        self.ends.clear();
+        self.lengths.clear();
     }
 
-    /// Adds a whole line, without its line feed, to the last text. One that there is no room for
-    /// makes it forget all.
+    /// Adds a whole line, without its line feed, to the last text. One that there is no room for, or
+    /// of more than 64 kB, makes it forget all.
     #[inline]
     pub fn add(&mut self, line: &[u8]) {
         let has_room = self.text.capacity() - self.text.len() > line.len();
-        if !has_room || self.ends.len() == self.ends.capacity() {
+        let length = u16::try_from(line.len() + 1).ok().filter(|_| has_room);
+        let Some(length) = length.filter(|_| self.lengths.len() < self.lengths.capacity()) else {
             self.forget();
             return;
-        }
+        };
         self.text.extend_from_slice(line);
         self.text.push(b'\n');
-        self.ends.push(self.text.len() as u32);
+        self.lengths.push(length);
     }
 
     /// The last text; empty if there is none.
@@ -53,64 +54,50 @@ impl Previous {
     /// line with other numbers.
     ///
     /// Returns whether it is; if not, what is remembered is of no use any more.
-    #[inline]
-    pub fn update(
-        &mut self,
-        text: &[u8],
-        mut changed: impl FnMut(usize, &[u8], &[u8]) -> Option<usize>,
-    ) -> bool {
+    pub fn update(&mut self, text: &[u8], changed: &mut Changed<'_>) -> bool {
         // Or an empty text would be the same as the one that there was no room to remember.
-        if self.ends.is_empty() {
+        if self.lengths.is_empty() {
             return false;
         }
         // Where line `line` begins in the new text and in the last one.
         let (mut new, mut old, mut line) = (0, 0, 0);
-        let mut first_change = None;
-        let mut moves = Moves::default();
+        let mut first_moved = None;
         loop {
-            let same = common(&text[new..], &self.text[old..]);
+            let Some(rest) = text.get(new..) else { return false };
+            let same = common(rest, &self.text[old..]);
             if new + same == text.len() && old + same == self.text.len() {
                 break;
             }
             let differs_at = old + same;
             let mut end;
             loop {
-                let Some(ends) = self.ends.get(line) else { return false };
-                end = *ends as usize;
+                let Some(length) = self.lengths.get(line) else { return false };
+                end = old + usize::from(*length);
                 if end > differs_at {
                     break;
                 }
-                (new, old, line) = (new + (end - old), end, line + 1);
+                (new, old, line) = (new + usize::from(*length), end, line + 1);
             }
-            first_change.get_or_insert(new);
-            // Where one line has changed the next one often has, too.
-            loop {
-                let Some(bytes) = changed(line, &self.text[old..end], &text[new..]) else {
-                    return false;
-                };
-                if bytes != end - old {
-                    moves.line_becomes(line, end, new + bytes, &mut self.ends);
-                }
-                (new, old, line) = (new + bytes, end, line + 1);
-                match self.ends.get(line) {
-                    Some(next) => end = *next as usize,
-                    None => break,
-                }
-                let Some(rest) = text.get(new..) else { return false };
-                if strip_prefix(rest, &self.text[old..end]).is_some() {
-                    break;
-                }
+            let Some(bytes) = changed(line, &self.text[old..end], &text[new..]) else {
+                return false;
+            };
+            if bytes != end - old {
+                let Ok(length) = bytes.try_into() else { return false };
+                self.lengths[line] = length;
+                first_moved.get_or_insert(new);
+            } else if first_moved.is_none() {
+                overwrite(&mut self.text[old..end], &text[new..]);
             }
+            (new, old, line) = (new + bytes, end, line + 1);
         }
-        moves.end(&mut self.ends);
-        if let Some(first) = first_change {
+        if let Some(first) = first_moved {
             self.remember(text, first);
         }
         true
     }
 
     /// Takes over a text that differs from byte `from` on.
-    #[inline]
+    #[cold]
     fn remember(&mut self, text: &[u8], from: usize) {
         if text.len() > self.text.capacity() {
             // What was made of it is right, but the next text will have to be read as a whole.
@@ -122,51 +109,18 @@ impl Previous {
     }
 }
 
-/// How far the ends of lines have moved, as far as they have not been told.
-#[derive(Default)]
-struct Moves {
-    /// The first line whose end is still that of the last text.
-    from: usize,
-    /// To be added to the ends from there on, modulo 2^32.
-    by: u32,
-}
-
-impl Moves {
-    /// The end of `line` moves, and all behind it with it.
-    #[cold]
-    fn line_becomes(&mut self, line: usize, end: usize, new_end: usize, ends: &mut [u32]) {
-        self.tell(&mut ends[..line]);
-        (self.from, self.by) = (line, (new_end as u32).wrapping_sub(end as u32));
+/// Stores the beginning of `new`, which is no shorter, over `line`. A line is short, and a call to
+/// copy it costs more than the copy.
+#[inline(always)]
+fn overwrite(line: &mut [u8], new: &[u8]) {
+    let new = &new[..line.len()];
+    let (words, rest) = line.as_chunks_mut::<WORD>();
+    words.iter_mut().zip(new.as_chunks::<WORD>().0).for_each(|(word, new)| *word = *new);
+    if words.is_empty() {
+        rest.iter_mut().zip(new).for_each(|(byte, new)| *byte = *new);
+    } else if let (Some(last), Some(new)) = (line.last_chunk_mut::<WORD>(), new.last_chunk()) {
+        *last = *new;
     }
-
-    fn end(mut self, ends: &mut [u32]) {
-        self.tell(ends);
-    }
-
-    fn tell(&mut self, ends: &mut [u32]) {
-        if self.by != 0 {
-            ends[self.from..].iter_mut().for_each(|end| *end = end.wrapping_add(self.by));
-        }
-    }
-}
-
-/// How many bytes both begin with.
-#[inline]
-fn common(one: &[u8], other: &[u8]) -> usize {
-    let blocks = one.as_chunks::<BLOCK>().0.iter().zip(other.as_chunks::<BLOCK>().0);
-    let same = blocks.take_while(|(one, other)| one == other).count() * BLOCK;
-    let (one, other) = (&one[same..], &other[same..]);
-    let words = one.as_chunks::<WORD>().0.iter().zip(other.as_chunks::<WORD>().0);
-    let mut behind = 0;
-    for (one, other) in words {
-        let differs = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
-        if differs != 0 {
-            return same + behind + (differs.trailing_zeros() / 8) as usize;
-        }
-        behind += WORD;
-    }
-    let bytes = one[behind..].iter().zip(&other[behind..]);
-    same + behind + bytes.take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(all(test, not(loom)))]
@@ -183,7 +137,7 @@ mod tests {
     /// Updates, and lists the lines that were asked for; a line goes on if it begins alike.
     fn update(previous: &mut Previous, text: &str) -> (bool, Vec<usize>) {
         let mut asked = Vec::new();
-        let is_same = previous.update(text.as_bytes(), |line, old, new| {
+        let is_same = previous.update(text.as_bytes(), &mut |line, old, new| {
             asked.push(line);
             let end = new.iter().position(|byte| *byte == b'\n')? + 1;
             (old[0] == new[0]).then_some(end)
@@ -235,7 +189,7 @@ mod tests {
             let mut values = texts[0].clone();
             for numbers in &texts {
                 let text = text_of(numbers);
-                let is_same = previous.update(text.as_bytes(), |line, _, new| {
+                let is_same = previous.update(text.as_bytes(), &mut |line, _, new| {
                     let end = new.iter().position(|byte| *byte == b'\n')?;
                     let shown = std::str::from_utf8(&new[..end]).ok()?;
                     values[line] = shown.split(' ').nth(1)?.parse().ok()?;
@@ -245,18 +199,6 @@ mod tests {
                 prop_assert_eq!(&previous.text, text.as_bytes());
                 prop_assert_eq!(&values, numbers);
             }
-        }
-
-        #[test]
-        fn what_both_begin_with_is_found(
-            (one, at, to) in prop::collection::vec(any::<u8>(), 1..200)
-                .prop_flat_map(|one| { let length = one.len(); (Just(one), 0..length, any::<u8>()) }),
-        ) {
-            let mut other = one.clone();
-            other[at] = to;
-            let naive = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
-            prop_assert_eq!(common(&one, &other), naive);
-            prop_assert_eq!(common(&one, &other[..at]), at);
         }
     }
 }

@@ -170,7 +170,7 @@ impl Source for Scalars {
         };
         let lines = &self.lines;
         let is_same = block.is_as_left()
-            && self.previous.update(text, |index, old, new| {
+            && self.previous.update(text, &mut |index, old, new| {
                 let line = &lines[index];
                 let (value, behind) = line.read(new, old.get(..usize::from(line.key_bytes))?)?;
                 cells[index].store(value, Ordering::Relaxed);

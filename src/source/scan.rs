@@ -5,6 +5,9 @@ use crate::fault::Reason;
 
 /// Digits, or blanks, that are looked at together.
 const CHUNK: usize = 8;
+/// Bytes that are compared together.
+const BLOCK: usize = 32;
+pub(super) const WORD: usize = size_of::<u64>();
 /// Eight times one byte.
 const EACH: u64 = 0x0101_0101_0101_0101;
 /// What the digits before so many others count for.
@@ -41,9 +44,13 @@ fn leading_digits(chunk: [u8; CHUNK]) -> (u64, usize) {
     (value, digits as usize)
 }
 
-/// Any number: also a long one, or where the text ends soon.
+/// The same in a place of its own, for where numbers are few: also of a long one, or where the text
+/// ends soon.
+///
+/// # Errors
+/// As [`unsigned`].
 #[inline(never)]
-fn any_unsigned(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
+pub fn any_unsigned(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
     if let Some((high, behind)) = text.split_first_chunk::<CHUNK>()
         && let Some(low) = behind.first_chunk::<CHUNK>()
         && let (high, CHUNK) = leading_digits(*high)
@@ -52,30 +59,28 @@ fn any_unsigned(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
     {
         return Ok((high * tens + if digits == 0 { 0 } else { low }, &behind[digits..]));
     }
-    let digits = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let (number, rest) = text.split_at(digits);
-    if number.is_empty() { Err(Reason::NotANumber) } else { Ok((long_unsigned(number)?, rest)) }
-}
-
-fn long_unsigned(digits: &[u8]) -> Result<u64, Reason> {
-    digits.iter().try_fold(0_u64, |value, byte| {
-        value
-            .checked_mul(10)
-            .and_then(|value| value.checked_add(u64::from(byte - b'0')))
-            .ok_or(Reason::NumberTooLarge)
-    })
+    let mut value = 0_u64;
+    let mut rest = text;
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        let shifted =
+            value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit - b'0')));
+        value = shifted.ok_or(Reason::NumberTooLarge)?;
+        rest = behind;
+    }
+    if rest.len() == text.len() { Err(Reason::NotANumber) } else { Ok((value, rest)) }
 }
 
 /// Reads a number that may have a minus sign, as two's complement; returns it with what follows.
 ///
 /// # Errors
 /// As [`unsigned`]; a number that an `i64` does not hold is too large.
+#[inline(never)]
 pub fn signed(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(digits) => (true, digits),
         None => (false, text),
     };
-    let (magnitude, rest) = unsigned(digits)?;
+    let (magnitude, rest) = any_unsigned(digits)?;
     let value =
         if negative { 0_i64.checked_sub_unsigned(magnitude) } else { magnitude.try_into().ok() };
     Ok((value.ok_or(Reason::NumberTooLarge)?.cast_unsigned(), rest))
@@ -86,7 +91,7 @@ pub fn signed(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
 /// # Errors
 /// As [`unsigned`].
 pub fn hundredths(text: &[u8]) -> Result<(u64, &[u8]), Reason> {
-    let (whole, rest) = unsigned(text)?;
+    let (whole, rest) = any_unsigned(text)?;
     let [b'.', tens @ b'0'..=b'9', ones @ b'0'..=b'9', rest @ ..] = rest else {
         return Err(Reason::NotANumber);
     };
@@ -110,8 +115,9 @@ pub fn skip_blanks(text: &[u8]) -> &[u8] {
     }
 }
 
+/// The same in a place of its own.
 #[inline(never)]
-fn skip_any_blanks(text: &[u8]) -> &[u8] {
+pub fn skip_any_blanks(text: &[u8]) -> &[u8] {
     let mut rest = text;
     while let [b' ' | b'\t', after @ ..] = rest {
         rest = after;
@@ -120,16 +126,43 @@ fn skip_any_blanks(text: &[u8]) -> &[u8] {
 }
 
 /// What follows `prefix`, if `text` begins with it. As `strip_prefix`, but without a call for
-/// prefixes of 8 to 32 bytes, which most names are.
+/// prefixes of 4 to 32 bytes, which most names are.
 #[inline(always)]
 pub fn strip_prefix<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
     let (head, rest) = text.split_at_checked(prefix.len())?;
     let same = match prefix.len() {
+        4..8 => ends_are_same::<4>(head, prefix),
         8..=16 => ends_are_same::<8>(head, prefix),
         17..=32 => ends_are_same::<16>(head, prefix),
-        _ => head == prefix,
+        _ => return strip_long_prefix(text, prefix),
     };
     same.then_some(rest)
+}
+
+/// The same for one of any length.
+#[inline]
+pub fn strip_long_prefix<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
+    let (head, rest) = text.split_at_checked(prefix.len())?;
+    (common(head, prefix) == prefix.len()).then_some(rest)
+}
+
+/// How many bytes both begin with.
+#[inline(never)]
+pub fn common(one: &[u8], other: &[u8]) -> usize {
+    let blocks = one.as_chunks::<BLOCK>().0.iter().zip(other.as_chunks::<BLOCK>().0);
+    let same = blocks.take_while(|(one, other)| one == other).count() * BLOCK;
+    let (one, other) = (&one[same..], &other[same..]);
+    let words = one.as_chunks::<WORD>().0.iter().zip(other.as_chunks::<WORD>().0);
+    let mut behind = 0;
+    for (one, other) in words {
+        let differs = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+        if differs != 0 {
+            return same + behind + (differs.trailing_zeros() / 8) as usize;
+        }
+        behind += WORD;
+    }
+    let bytes = one[behind..].iter().zip(&other[behind..]);
+    same + behind + bytes.take_while(|(one, other)| one == other).count()
 }
 
 /// Whether the first and the last `N` bytes are the same.
@@ -221,6 +254,18 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = (unsigned(&bytes), signed(&bytes), hundredths(&bytes), word(&bytes));
             let _ = (skip_blanks(&bytes), lines(&bytes).count());
+        }
+
+        #[test]
+        fn what_both_begin_with_is_found(
+            (one, at, to) in prop::collection::vec(any::<u8>(), 1..200)
+                .prop_flat_map(|one| { let length = one.len(); (Just(one), 0..length, any::<u8>()) }),
+        ) {
+            let mut other = one.clone();
+            other[at] = to;
+            let naive = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
+            prop_assert_eq!(common(&one, &other), naive);
+            prop_assert_eq!(common(&one, &other[..at]), at);
         }
     }
 }

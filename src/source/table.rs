@@ -8,7 +8,9 @@
 
 use super::known::Known;
 use super::previous::Previous;
-use super::scan::{lines, signed, skip_blanks, split_unended, strip_prefix, unsigned};
+use super::scan::{
+    lines, signed, skip_blanks, split_unended, strip_long_prefix, strip_prefix, unsigned,
+};
 use super::{Names, Parsed, Source};
 use crate::fault::{Fault, Reason};
 use crate::record::{Block, RowHead};
@@ -32,17 +34,18 @@ pub(super) struct Instance<'t> {
     pub prefix_bytes: usize,
 }
 
-pub(super) struct Table<G> {
-    grammar: G,
+pub(super) struct Table {
     /// The lines above the rows, as they were when the file was probed.
     header: Vec<u8>,
     /// For each column, whether a minus sign was seen in it.
     signed: Vec<bool>,
     /// The last text, if each of its lines became a row.
     previous: Previous,
-    /// The bytes of each of its lines before the numbers.
-    prefix_bytes: Vec<u16>,
-    known: Known,
+    /// Of each of its lines.
+    parts: Vec<LineParts>,
+    /// From here on, what only the cold path needs.
+    grammar: Box<dyn Grammar>,
+    known: Box<Known>,
     /// Texts that were read anew. What is found by its line was in the latest of them.
     pass: u64,
     /// Rows of the latest of them.
@@ -50,6 +53,15 @@ pub(super) struct Table<G> {
     /// Rows that there were when the segment began.
     rows: usize,
     changed: bool,
+}
+
+/// Of a line that became a row.
+#[derive(Clone, Copy)]
+struct LineParts {
+    /// Bytes before its numbers.
+    prefix_bytes: u16,
+    /// How many numbers it has.
+    numbers: u16,
 }
 
 /// What a probe must know of a table's rows.
@@ -85,16 +97,16 @@ pub(super) fn survey(grammar: &impl Grammar, body: &[u8], columns: usize) -> Sur
     survey
 }
 
-impl<G: Grammar> Table<G> {
-    pub(super) fn new(grammar: G, header: &[u8], survey: Survey) -> Self {
+impl Table {
+    pub(super) fn new(grammar: impl Grammar + 'static, header: &[u8], survey: Survey) -> Self {
         let Survey { rows, signed } = survey;
         Table {
-            grammar,
+            grammar: Box::new(grammar),
             header: header.to_vec(),
             signed,
             previous: Previous::default(),
-            prefix_bytes: Vec::new(),
-            known: Known::default(),
+            parts: Vec::new(),
+            known: Box::default(),
             // None is an instance that was never met.
             pass: 1,
             listed: 0,
@@ -108,18 +120,17 @@ impl<G: Grammar> Table<G> {
     /// line feed.
     #[inline]
     fn parse_changed(&mut self, body: &[u8], block: &mut Block<'_, '_>) -> Option<usize> {
-        let rows = self.prefix_bytes.len();
+        let rows = self.parts.len();
         let row_words = self.signed.len() + 1;
         let cells = block.take(rows * row_words).ok()?;
-        let (grammar, signed, prefix_bytes) = (&self.grammar, &self.signed, &self.prefix_bytes);
-        let is_same = self.previous.update(body, |line, old, new| {
-            let prefix = old.get(..usize::from(*prefix_bytes.get(line)?))?;
-            let (head, cells) = cells[line * row_words..][..row_words].split_first()?;
+        let (signed, parts) = (&self.signed, &self.parts);
+        let is_same = self.previous.update(body, &mut |line, old, new| {
+            let parts = parts.get(line)?;
+            let prefix = old.get(..usize::from(parts.prefix_bytes))?;
+            let cells = cells[line * row_words..][..row_words].get(1..)?;
             let (found, behind) = numbers(signed, strip_prefix(new, prefix)?, cells).ok()?;
-            let columns = grammar.columns(found).ok()? as u32;
-            let row = RowHead::from_word(head.load(Ordering::Relaxed));
-            head.store(RowHead { columns, ..row }.to_word(), Ordering::Relaxed);
-            Some(new.len() - behind.len())
+            // As many as before: what its first word says of them holds.
+            (found == usize::from(parts.numbers)).then_some(new.len() - behind.len())
         });
         is_same.then_some(rows)
     }
@@ -147,7 +158,7 @@ impl<G: Grammar> Table<G> {
     /// There are no rows that could be where they were.
     fn forget(&mut self) {
         self.previous.forget();
-        self.prefix_bytes.clear();
+        self.parts.clear();
     }
 
     /// Adds the rows that this pass has not met yet; returns how many of them the pass before had.
@@ -201,12 +212,10 @@ impl<G: Grammar> Table<G> {
         };
         let text = &line[instance.prefix_bytes..];
         let Ok(cells) = block.take(self.signed.len() + 1) else { return Row::NoRoom };
-        let columns = match numbers(&self.signed, text, &cells[1..]) {
-            Ok((found, _)) => self.grammar.columns(found),
-            Err(reason) => Err(reason),
-        };
-        let columns = match columns {
-            Ok(columns) => columns,
+        let found = numbers(&self.signed, text, &cells[1..]).map(|(found, _)| found);
+        let found = found.and_then(|found| Ok((found, self.grammar.columns(found)?)));
+        let (found, columns) = match found {
+            Ok(both) => both,
             Err(reason) => {
                 block.give_back(cells.len());
                 return if self.fits_another_layout(text) {
@@ -238,10 +247,14 @@ impl<G: Grammar> Table<G> {
         known.pass = self.pass;
         let row = RowHead { entry: known.entry, columns: columns as u32 };
         cells[0].store(row.to_word(), Ordering::Relaxed);
-        if !again && self.prefix_bytes.len() < self.prefix_bytes.capacity() {
-            // Bounded by the names' length and what is before them.
-            self.prefix_bytes.push(u16::try_from(instance.prefix_bytes).unwrap_or(u16::MAX));
-            self.previous.add(line);
+        if !again && self.parts.len() < self.parts.capacity() {
+            // What is too long for that is not remembered.
+            if let (Ok(prefix_bytes), Ok(numbers)) =
+                (instance.prefix_bytes.try_into(), found.try_into())
+            {
+                self.parts.push(LineParts { prefix_bytes, numbers });
+                self.previous.add(line);
+            }
         }
         Row::Written { stayed }
     }
@@ -324,10 +337,10 @@ const PREFIX_ROOM_BYTES: usize = 48;
 /// Room for a number, on average; those that the kernel prints have up to 21 bytes with their blank.
 const COLUMN_ROOM_BYTES: usize = 12;
 
-impl<G: Grammar> Source for Table<G> {
+impl Source for Table {
     #[inline]
     fn parse(&mut self, text: &[u8], block: &mut Block<'_, '_>, names: &mut dyn Names) -> Parsed {
-        let Some(body) = text.strip_prefix(&self.header[..]) else {
+        let Some(body) = strip_long_prefix(text, &self.header) else {
             return Parsed::Relayout;
         };
         if block.is_as_left()
@@ -364,6 +377,6 @@ impl<G: Grammar> Source for Table<G> {
         let line_bytes = PREFIX_ROOM_BYTES + self.signed.len() * COLUMN_ROOM_BYTES;
         let lines = with_spare_rows(self.rows);
         self.previous = Previous::with_room(lines * line_bytes, lines);
-        self.prefix_bytes = Vec::with_capacity(lines);
+        self.parts = Vec::with_capacity(lines);
     }
 }

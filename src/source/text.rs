@@ -1,10 +1,13 @@
 //! A kernel file that is kept open and read again and again into a buffer that somebody else
 //! allocated. It knows nothing of what the text says.
 
+use super::scan::strip_prefix;
 use crate::fault::{Fault, Reason};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longest text that is read. The largest file of a host of 10,000 devices is a tenth of it.
@@ -24,7 +27,7 @@ pub enum Records {
     /// All is one record (`single_open`); the buffer grows until it fits.
     One,
     /// None is longer than so many bytes, whatever the host.
-    UpTo(usize),
+    UpTo(u16),
     /// Lines that begin with a name, always the same ones in the same order until the kernel is
     /// another: the last one is the last, once a text was read to its end.
     Fixed,
@@ -34,18 +37,18 @@ pub enum Records {
 
 /// One file of `/proc`.
 pub struct KeptFile {
-    path: PathBuf,
+    path: Box<Path>,
     records: Records,
     file: Option<Opened>,
 }
 
 struct Opened {
-    file: File,
+    file: OwnedFd,
     /// `Unbounded` for a file that is not the kernel's own, such as one of lxcfs.
     records: Records,
     /// Of [`Records::Fixed`], the name on the last line and the blank behind it; empty until that
     /// is known.
-    last_name: Vec<u8>,
+    last_name: Box<[u8]>,
 }
 
 impl Opened {
@@ -55,21 +58,28 @@ impl Opened {
     fn is_over(&self, text: &[u8], count: usize) -> bool {
         match self.records {
             Records::One => true,
-            Records::UpTo(longest) => count + longest <= SEQ_BUFFER_BYTES,
+            Records::UpTo(longest) => count + usize::from(longest) <= SEQ_BUFFER_BYTES,
             Records::Fixed => {
-                !self.last_name.is_empty() && last_line(text).starts_with(&self.last_name)
+                !self.last_name.is_empty()
+                    && strip_prefix(last_line(text), &self.last_name).is_some()
             }
             Records::Unbounded => false,
         }
     }
 
     /// The whole `text` was read, to its end.
+    #[inline]
     fn learn(&mut self, text: &[u8]) {
         if self.records == Records::Fixed && self.last_name.is_empty() {
-            let line = last_line(text);
-            let end = line.iter().position(|byte| *byte == b' ').map_or(0, |blank| blank + 1);
-            self.last_name = line[..end].to_vec();
+            self.learn_last_name(text);
         }
+    }
+
+    #[cold]
+    fn learn_last_name(&mut self, text: &[u8]) {
+        let line = last_line(text);
+        let end = line.iter().position(|byte| *byte == b' ').map_or(0, |blank| blank + 1);
+        self.last_name = line[..end].into();
     }
 }
 
@@ -93,7 +103,7 @@ pub enum NoText {
 impl KeptFile {
     /// A file that is opened when it is first read, or as soon as that is possible.
     pub fn new(path: PathBuf, records: Records) -> Self {
-        KeptFile { path, records, file: None }
+        KeptFile { path: path.into(), records, file: None }
     }
 
     /// Its name.
@@ -121,7 +131,7 @@ impl KeptFile {
                 return Err(NoText::BufferFull);
             }
             let room_bytes = room.len();
-            match opened.file.read_at(room, filled as u64) {
+            match rustix::io::pread(&opened.file, room, filled as u64) {
                 Ok(0) => {
                     opened.learn(&buffer[..filled]);
                     return Ok(&buffer[..filled]);
@@ -132,11 +142,11 @@ impl KeptFile {
                         return Ok(&buffer[..filled]);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::INTR) => {}
                 Err(error) => {
                     // Opened anew for the next sample: what is behind the name may be another.
                     self.file = None;
-                    return Err(NoText::Fault(Fault::Read(errno(&error))));
+                    return Err(NoText::Fault(Fault::Read(errno(&error.into()))));
                 }
             }
         }
@@ -171,7 +181,7 @@ fn open(path: &Path, records: Records) -> Result<Opened, NoText> {
     let of_kernel =
         rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == rustix::fs::PROC_SUPER_MAGIC);
     let records = if of_kernel { records } else { Records::Unbounded };
-    Ok(Opened { file, records, last_name: Vec::new() })
+    Ok(Opened { file: file.into(), records, last_name: Box::default() })
 }
 
 fn errno(error: &io::Error) -> u16 {
@@ -201,7 +211,8 @@ mod tests {
     #[test]
     fn a_fixed_list_ends_with_the_line_that_it_once_ended_with() {
         let file = File::open("/proc/self/maps").unwrap();
-        let mut opened = Opened { file, records: Records::Fixed, last_name: Vec::new() };
+        let mut opened =
+            Opened { file: file.into(), records: Records::Fixed, last_name: Box::default() };
         assert!(!opened.is_over(b"a 1\nb 2\n", 8), "nothing is known yet");
         opened.learn(b"a 1\nb 2\n");
         assert!(opened.is_over(b"a 100\nb 2345\n", 13));
