@@ -2,7 +2,7 @@
 //! need not be read. Most of `/proc` does not change from one sample to the next, and comparing
 //! bytes is many times cheaper than reading numbers. What a line means is for others.
 
-use super::scan::{WORD, common};
+use super::scan::{common, overwrite, strip_prefix};
 
 /// Gets the number of a line, the line as it was, and the new text from there on; see
 /// [`Previous::update`].
@@ -78,17 +78,25 @@ impl Previous {
                 }
                 (new, old, line) = (new + usize::from(*length), end, line + 1);
             }
-            let Some(bytes) = changed(line, &self.text[old..end], &text[new..]) else {
-                return false;
-            };
-            if bytes != end - old {
-                let Ok(length) = bytes.try_into() else { return false };
-                self.lengths[line] = length;
-                first_moved.get_or_insert(new);
-            } else if first_moved.is_none() {
-                overwrite(&mut self.text[old..end], &text[new..]);
+            // Where one line has changed the next one often has, too.
+            loop {
+                let (line_was, rest) = (&mut self.text[old..end], &text[new..]);
+                let Some(bytes) = changed(line, line_was, rest) else { return false };
+                if bytes != end - old {
+                    let Ok(length) = bytes.try_into() else { return false };
+                    self.lengths[line] = length;
+                    first_moved.get_or_insert(new);
+                } else if first_moved.is_none() {
+                    overwrite(line_was, &rest[..bytes]);
+                }
+                (new, old, line) = (new + bytes, end, line + 1);
+                let Some(length) = self.lengths.get(line) else { break };
+                end = old + usize::from(*length);
+                let Some(rest) = text.get(new..) else { return false };
+                if strip_prefix(rest, &self.text[old..end]).is_some() {
+                    break;
+                }
             }
-            (new, old, line) = (new + bytes, end, line + 1);
         }
         if let Some(first) = first_moved {
             self.remember(text, first);
@@ -106,20 +114,6 @@ impl Previous {
         }
         self.text.truncate(from);
         self.text.extend_from_slice(&text[from..]);
-    }
-}
-
-/// Stores the beginning of `new`, which is no shorter, over `line`. A line is short, and a call to
-/// copy it costs more than the copy.
-#[inline(always)]
-fn overwrite(line: &mut [u8], new: &[u8]) {
-    let new = &new[..line.len()];
-    let (words, rest) = line.as_chunks_mut::<WORD>();
-    words.iter_mut().zip(new.as_chunks::<WORD>().0).for_each(|(word, new)| *word = *new);
-    if words.is_empty() {
-        rest.iter_mut().zip(new).for_each(|(byte, new)| *byte = *new);
-    } else if let (Some(last), Some(new)) = (line.last_chunk_mut::<WORD>(), new.last_chunk()) {
-        *last = *new;
     }
 }
 

@@ -113,7 +113,8 @@ impl Scalars {
         for (line, cell) in self.lines.iter().zip(cells) {
             let (key, later_keys) = keys.split_at(usize::from(line.key_bytes));
             keys = later_keys;
-            let Some((value, behind)) = line.read(rest, key) else { return self.differs(text) };
+            let value = strip_prefix(rest, key).and_then(|value| line.value(value));
+            let Some((value, behind)) = value else { return self.differs(text) };
             cell.store(value, Ordering::Relaxed);
             rest = behind;
         }
@@ -147,10 +148,10 @@ impl Scalars {
 }
 
 impl Line {
-    /// Reads a line whose key is known; returns its value and what follows the line.
+    /// Reads what is behind its key; returns the value and what follows the line.
     #[inline(always)]
-    fn read<'t>(&self, text: &'t [u8], key: &[u8]) -> Option<(u64, &'t [u8])> {
-        let number = strip_prefix(text, key).map(skip_blanks)?;
+    fn value<'t>(&self, text: &'t [u8]) -> Option<(u64, &'t [u8])> {
+        let number = skip_blanks(text);
         let (value, behind) = if self.signed { signed(number) } else { unsigned(number) }.ok()?;
         match (self.unit, behind) {
             (false, [b'\n', next @ ..]) | (true, [b' ', b'k', b'B', b'\n', next @ ..]) => {
@@ -172,7 +173,8 @@ impl Source for Scalars {
         let is_same = block.is_as_left()
             && self.previous.update(text, &mut |index, old, new| {
                 let line = &lines[index];
-                let (value, behind) = line.read(new, old.get(..usize::from(line.key_bytes))?)?;
+                let key = old.get(..usize::from(line.key_bytes))?;
+                let (value, behind) = line.value(strip_prefix(new, key)?)?;
                 cells[index].store(value, Ordering::Relaxed);
                 Some(new.len() - behind.len())
             });

@@ -7,7 +7,7 @@ use crate::fault::Reason;
 const CHUNK: usize = 8;
 /// Bytes that are compared together.
 const BLOCK: usize = 32;
-pub(super) const WORD: usize = size_of::<u64>();
+const WORD: usize = size_of::<u64>();
 /// Eight times one byte.
 const EACH: u64 = 0x0101_0101_0101_0101;
 /// What the digits before so many others count for.
@@ -165,10 +165,35 @@ pub fn common(one: &[u8], other: &[u8]) -> usize {
     same + behind + bytes.take_while(|(one, other)| one == other).count()
 }
 
+/// Stores `new` over `line`, which is as long. As `copy_from_slice`, but without a call.
+#[inline(always)]
+pub fn overwrite(line: &mut [u8], new: &[u8]) {
+    match line.len() {
+        8..=16 => overwrite_ends::<8>(line, new),
+        17.. => {
+            let chunks = line.as_chunks_mut::<16>().0.iter_mut().zip(new.as_chunks().0);
+            chunks.for_each(|(chunk, new)| *chunk = *new);
+            overwrite_ends::<16>(line, new);
+        }
+        _ => line.iter_mut().zip(new).for_each(|(byte, new)| *byte = *new),
+    }
+}
+
 /// Whether the first and the last `N` bytes are the same.
 #[inline(always)]
 fn ends_are_same<const N: usize>(one: &[u8], other: &[u8]) -> bool {
     one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
+}
+
+/// Stores the first and the last `N` bytes.
+#[inline(always)]
+fn overwrite_ends<const N: usize>(line: &mut [u8], new: &[u8]) {
+    if let (Some(first), Some(new)) = (line.first_chunk_mut::<N>(), new.first_chunk()) {
+        *first = *new;
+    }
+    if let (Some(last), Some(new)) = (line.last_chunk_mut::<N>(), new.last_chunk()) {
+        *last = *new;
+    }
 }
 
 /// The bytes up to the next blank or the end, and what follows.
