@@ -278,6 +278,10 @@ pub struct Content {
     pub lacks_names: bool,
     /// Sectors of slots that others have overwritten and that were not written since.
     untold: BTreeSet<usize>,
+    /// Behind the newest record that others have overwritten, for all that the copier knows synced since.
+    pub taken_end: u64,
+    /// The same of those that no sync has followed yet.
+    unsynced_taken_end: u64,
     name_is_durable: bool,
     is_removed: bool,
 }
@@ -294,6 +298,8 @@ impl Content {
             head_is_spoiled: false,
             lacks_names: false,
             untold: BTreeSet::new(),
+            taken_end: 0,
+            unsynced_taken_end: 0,
             name_is_durable: false,
             is_removed: false,
         }
@@ -334,6 +340,13 @@ impl Content {
         };
         self.head_is_spoiled |= is_other(0, ends[0]);
         self.lacks_names |= is_other(ends[0], ends[1]);
+        let slots =
+            (0..layout.slots).map(|slot| layout.slot_offset(crate::units::Slot(slot)).0 as usize);
+        let slot_bytes = layout.slot.bytes().0 as usize;
+        for at in slots.filter(|at| at + slot_bytes > bytes.start && *at < bytes.end) {
+            let commit = self.cache[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+            self.unsynced_taken_end = self.unsynced_taken_end.max(commit);
+        }
         if bytes.end > ends[1] {
             self.untold.extend(bytes.start.max(ends[1]) / SECTOR..bytes.end.div_ceil(SECTOR));
         }
@@ -357,6 +370,8 @@ impl Content {
     }
 
     fn sync(&mut self) {
+        let taken = std::mem::take(&mut self.unsynced_taken_end);
+        self.taken_end = self.taken_end.max(taken);
         for page in std::mem::take(&mut self.dirty_pages) {
             let at = page * PAGE_SECTORS * SECTOR;
             let end = (at + PAGE_SECTORS * SECTOR).min(self.cache.len());
@@ -435,7 +450,12 @@ impl Replay {
                 file.lacks_names = false;
                 file.untold.clear();
             }
-            Event::FailedSync(name) => self.file(name).dirty_pages.clear(),
+            Event::FailedSync(name) => {
+                // What was taken of that is written again.
+                let file = self.file(name);
+                file.dirty_pages.clear();
+                file.unsynced_taken_end = 0;
+            }
             Event::SyncDir => self.files.values_mut().for_each(|file| file.name_is_durable = true),
             Event::Remove(name) => {
                 // Somebody else may have been there before.

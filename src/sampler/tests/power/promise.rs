@@ -30,7 +30,7 @@ fn place_of(header: &Header, seq: u64, words: usize) -> Range<usize> {
 impl Promise {
     /// Of files of which nothing was promised before.
     pub fn of(files: &BTreeMap<String, Content>, truth: &Truth, max_samples: u64) -> Promise {
-        let mut promise = Promise::default();
+        let (mut promise, mut end) = (Promise::default(), 0);
         for (name, content) in files.iter().filter(|(_, content)| content.is_there()) {
             let is_its = |it: &&Arc<Segment>| file_name(it.header().segment) == *name;
             let segment = truth.segments.iter().find(is_its).unwrap();
@@ -44,6 +44,7 @@ impl Promise {
                 let bytes = place_of(ring.header(), *seq, truth.records[seq].1.len());
                 promise.places.insert(*seq, (name.clone(), bytes));
             }
+            end = end.max(content.taken_end);
             if content.lacks_names {
                 promise.without_rows.insert(name.clone());
             }
@@ -52,7 +53,7 @@ impl Promise {
                 promise.names.insert(name.clone(), names_of(&ring, truth));
             }
         }
-        let end = promise.places.keys().last().map_or(0, |newest| newest + 1);
+        let end = promise.places.keys().last().map_or(end, |newest| end.max(newest + 1));
         promise.keep_from(end.saturating_sub(max_samples));
         promise
     }
