@@ -202,6 +202,11 @@ impl FoundRun {
         self.copies().missing(&rings, &refused)
     }
 
+    /// A sentence for each ring that was cut off before its first sample, and what there is of it.
+    pub fn cut_off_rings(&self) -> Vec<String> {
+        self.copies().cut_off(&self.open_each().0)
+    }
+
     /// Reads its rings.
     ///
     /// # Errors
@@ -301,7 +306,7 @@ impl FoundRun {
                 _ => Some(Decoder::new(rings)?),
             }
         };
-        let mut lost = self.unreadable_rings();
+        let (mut lost, cut_off) = (self.unreadable_rings(), self.cut_off_rings());
         let unread = decoder.iter().flat_map(Decoder::unread);
         lost.extend(unread.map(|error| format!("samples are missing: {error}")));
         let decoder = decoder.filter(|decoder| decoder.summary().samples_kept > 0);
@@ -317,7 +322,7 @@ impl FoundRun {
                     manifest.results_dir = std::path::absolute(dir)
                         .map_err(|source| FinishError::Write { path: dir.to_owned(), source })?;
                 }
-                manifest.warnings.extend(lost.iter().cloned());
+                manifest.warnings.extend(lost.iter().chain(&cut_off).cloned());
                 self.keep_own_dirs(&mut manifest);
                 let order = Order {
                     manifest: &mut manifest,
@@ -333,7 +338,8 @@ impl FoundRun {
                 Some(files)
             }
             // Killed before its first sample, or while it removed its rings behind the final files.
-            None => None,
+            None if lost.is_empty() && cut_off.is_empty() => None,
+            None => return Err(FinishError::Lost { lost: [lost, cut_off].concat().join("; ") }),
         };
         if lost.is_empty() {
             for dir in &dirs {
