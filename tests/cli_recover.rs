@@ -477,6 +477,67 @@ fn samples_that_are_lost_are_spoken_of() {
 }
 
 #[test]
+fn what_another_host_may_still_record_is_left_to_it_unless_it_is_named() {
+    with_own_mounts("recovering from the default directories", || {
+        let world = World::new();
+        let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
+        let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
+        let (dir, id) = killed(&world, 5);
+        let dirs = [dir, world.run_dir(&world.mirrors())];
+        let paths = dirs.each_ref().map(|dir| dir.join("run.json"));
+        let text = fs::read_to_string(&paths[0]).unwrap();
+        let manifest = json::parse(&text).unwrap();
+        let of = |key: &str| manifest[key].str().to_owned();
+        let (name, machine, boot) = (of("hostname"), of("machine_id"), of("boot_id"));
+        let other = "01234567-89ab-cdef-0123-456789abcdef";
+        let now_of = |hostname: &str, machine_id: &str, boot_id: &str| {
+            let text = text.replace(&format!(": \"{name}\""), &format!(": \"{hostname}\""));
+            let text = text.replace(&boot, boot_id).replace(&machine, machine_id);
+            paths.iter().for_each(|path| fs::write(path, &text).unwrap());
+        };
+        let listed = || world.looking(&["recover", "--list"]).succeeds().stdout;
+        let alone = format!(
+            "run {id} is left alone: it was begun on node7, and may be recording there. Recover it on \
+             node7, or name it if it is dead: ringstat recover {id}"
+        );
+        // Another host, and one that was made of the same image.
+        for machine_id in [other, &machine] {
+            now_of("node7", machine_id, other);
+            assert!(listed().contains("elsewhere"), "{}", listed());
+            let ran = world.looking(&["recover"]).succeeds();
+            ran.says(&[&alone, "no run owes any files"]);
+            assert!(dirs.iter().all(|dir| dir.join("00000.ring").exists()));
+        }
+        // This one, before it was booted again.
+        now_of(&name, &machine, other);
+        assert!(listed().contains("owing"), "{}", listed());
+        now_of("node7", other, other);
+        world.looking(&["recover", &id]).succeeds().says(&["recovered run", &id]);
+        world.files();
+        world.assert_no_rings();
+    });
+}
+
+#[test]
+fn a_run_of_this_host_that_was_booted_since_is_dead() {
+    with_own_mounts("recovering from the default directories", || {
+        let world = World::new();
+        let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
+        let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
+        let (dir, id) = killed(&world, 5);
+        for dir in [dir, world.run_dir(&world.mirrors())] {
+            let path = dir.join("run.json");
+            let text = fs::read_to_string(&path).unwrap();
+            let boot = json::parse(&text).unwrap()["boot_id"].str().to_owned();
+            fs::write(path, text.replace(&boot, "01234567-89ab-cdef-0123-456789abcdef")).unwrap();
+        }
+        world.looking(&["recover"]).succeeds().says(&["recovered run", &id]);
+        world.files();
+        world.assert_no_rings();
+    });
+}
+
+#[test]
 fn without_a_name_all_dead_runs_are_recovered_and_then_none_is_left() {
     with_own_mounts("recovering from the default directories", || {
         let world = World::new();

@@ -50,6 +50,16 @@ pub fn main(args: &RecoverArgs) -> u8 {
                     ));
                     continue;
                 }
+                if args.runs.is_empty()
+                    && let Some(host) = run.other_host()
+                {
+                    term::warn(format_args!(
+                        "run {} is left alone: it was begun on {host}, and may be recording there. \
+                         Recover it on {host}, or name it if it is dead: ringstat recover {}",
+                        run.run_id, run.run_id
+                    ));
+                    continue;
+                }
                 owing += 1;
                 status = status.max(recover(args, run));
             }
@@ -150,6 +160,7 @@ fn list(runs: &[FoundRun]) {
     for run in runs {
         let state = match run.state {
             RunState::Recording => "recording",
+            RunState::Owing if run.other_host().is_some() => "elsewhere",
             RunState::Owing => "owing",
             RunState::Kept => "kept",
         };

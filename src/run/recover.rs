@@ -6,6 +6,7 @@ use super::decoded::{manifest_of, system_of};
 use super::dirs::{RunDir, Taken, is_own};
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{MANIFEST, Manifest};
+use super::origin::Origin;
 use super::recording::not_removed;
 use super::trust::{are_of_one_user, distrust, why_not};
 use crate::decode::{DecodeError, Decoder, snapshot};
@@ -225,8 +226,23 @@ impl FoundRun {
         })
     }
 
+    /// The host that it was begun on, if that is not known to be this one. Where hosts share a file system
+    /// it may be recording there, though it looks dead here: whoever asks for it says that it is not.
+    pub fn other_host(&self) -> Option<String> {
+        if self.state != RunState::Owing {
+            return None;
+        }
+        let origin = match &self.manifest {
+            Some(manifest) => Some(Origin::of_manifest(manifest)),
+            None => self.open_each().0.iter().find_map(Origin::of_ring),
+        };
+        let origin = origin.filter(|origin| !origin.is_same_host(&Origin::own()));
+        origin.map(|origin| origin.hostname)
+    }
+
     /// Writes the files that the run owes, to `results_dir` or to where it would have put them,
-    /// and removes its rings. `None` if it lives, owes nothing, or never took a sample.
+    /// and removes its rings. `None` if it lives, owes nothing, or never took a sample. Whether it lives on
+    /// an [other host](Self::other_host) is for the caller to know.
     ///
     /// # Errors
     /// [`FinishError`]: then its rings stay. `NotOurs` for a run of another user.
