@@ -6,6 +6,7 @@ mod common;
 
 use common::json::{self, Value};
 use common::{Files, Live, Tmpfs, World, entries, format, hands, with_own_mounts};
+use ringstat::ring::Ring;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -121,6 +122,56 @@ fn a_damaged_ring_is_made_up_for_by_its_mirror() {
     world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds();
     assert_eq!(world.files().samples().len() as u64, copied);
     world.assert_no_rings();
+}
+
+#[test]
+fn a_ring_that_is_cut_off_in_its_head_is_named_though_its_mirror_makes_up_for_it() {
+    // In the header, in the description, in the names, and at the first sample.
+    let cuts: [fn(u64) -> u64; 5] = [|_| 0, |_| 100, |_| 5000, |first| first - 8, |first| first];
+    for cut in cuts {
+        let world = World::new();
+        let (live, dir) = endless(&world, &["--sync-interval", "50ms"]);
+        let mirror = world.run_dir(&world.mirrors()).join("00000.ring");
+        world.wait_for_samples(&mirror, 10);
+        live.kill();
+        let first = Ring::open(&mirror).unwrap().header().layout.slots_offset.0;
+        let (ring, length) = (dir.join("00000.ring"), cut(first));
+        hands::writable(&ring).set_len(length).unwrap();
+        let copied = world.info(&mirror).unwrap()["summary"]["samples_kept"].int();
+        let said = format!(
+            "samples are missing: {} was cut off: it ends after {length} bytes, and its first sample would \
+             be at byte {first}; what {} has is all that is left of it",
+            ring.display(),
+            mirror.display()
+        );
+        world.ringstat(&["decode", "-o", "-"]).arg(&dir).succeeds().says(&[&said]);
+        world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds().says(&[&said]);
+        let files = world.files();
+        assert_eq!(files.samples().len() as u64, copied);
+        assert!(files.metadata["ringstat"]["warnings"].list().iter().any(|it| it.str() == said));
+        world.assert_no_rings();
+    }
+}
+
+#[test]
+fn a_ring_that_is_cut_off_and_has_no_mirror_is_not_taken_for_one_that_never_had_a_sample() {
+    for in_head in [true, false] {
+        let world = World::new();
+        let (id, rings) = killed_without_mirror(&world, 1);
+        let first = Ring::open(&rings[0]).unwrap().header().layout.slots_offset.0;
+        let length = if in_head { 100 } else { first - 8 };
+        hands::writable(&rings[0]).set_len(length).unwrap();
+        let ran = world.looking(&["recover", &id]).ends_with(1);
+        let (name, ends) = (rings[0].to_str().unwrap(), format!("it ends after {length} bytes"));
+        let expected = if in_head {
+            "in its header, which has 4096".to_owned()
+        } else {
+            format!("at byte {first}")
+        };
+        ran.says(&["cannot recover run", name, &ends, &expected, "its rings stay in"]);
+        assert!(rings[0].exists());
+        assert_eq!(entries(&world.results()), [""; 0]);
+    }
 }
 
 #[test]
@@ -423,6 +474,67 @@ fn samples_that_are_lost_are_spoken_of() {
         let ran = world.looking(&["recover", &id]).ends_with(0);
         ran.says(&["1 of ", "are lost: no copy of its rings has them"]);
     }
+}
+
+#[test]
+fn what_another_host_may_still_record_is_left_to_it_unless_it_is_named() {
+    with_own_mounts("recovering from the default directories", || {
+        let world = World::new();
+        let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
+        let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
+        let (dir, id) = killed(&world, 5);
+        let dirs = [dir, world.run_dir(&world.mirrors())];
+        let paths = dirs.each_ref().map(|dir| dir.join("run.json"));
+        let text = fs::read_to_string(&paths[0]).unwrap();
+        let manifest = json::parse(&text).unwrap();
+        let of = |key: &str| manifest[key].str().to_owned();
+        let (name, machine, boot) = (of("hostname"), of("machine_id"), of("boot_id"));
+        let other = "01234567-89ab-cdef-0123-456789abcdef";
+        let now_of = |hostname: &str, machine_id: &str, boot_id: &str| {
+            let text = text.replace(&format!(": \"{name}\""), &format!(": \"{hostname}\""));
+            let text = text.replace(&boot, boot_id).replace(&machine, machine_id);
+            paths.iter().for_each(|path| fs::write(path, &text).unwrap());
+        };
+        let listed = || world.looking(&["recover", "--list"]).succeeds().stdout;
+        let alone = format!(
+            "run {id} is left alone: it was begun on node7, and may be recording there. Recover it on \
+             node7, or name it if it is dead: ringstat recover {id}"
+        );
+        // Another host, and one that was made of the same image.
+        for machine_id in [other, &machine] {
+            now_of("node7", machine_id, other);
+            assert!(listed().contains("elsewhere"), "{}", listed());
+            let ran = world.looking(&["recover"]).succeeds();
+            ran.says(&[&alone, "no run owes any files"]);
+            assert!(dirs.iter().all(|dir| dir.join("00000.ring").exists()));
+        }
+        // This one, before it was booted again.
+        now_of(&name, &machine, other);
+        assert!(listed().contains("owing"), "{}", listed());
+        now_of("node7", other, other);
+        world.looking(&["recover", &id]).succeeds().says(&["recovered run", &id]);
+        world.files();
+        world.assert_no_rings();
+    });
+}
+
+#[test]
+fn a_run_of_this_host_that_was_booted_since_is_dead() {
+    with_own_mounts("recovering from the default directories", || {
+        let world = World::new();
+        let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
+        let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
+        let (dir, id) = killed(&world, 5);
+        for dir in [dir, world.run_dir(&world.mirrors())] {
+            let path = dir.join("run.json");
+            let text = fs::read_to_string(&path).unwrap();
+            let boot = json::parse(&text).unwrap()["boot_id"].str().to_owned();
+            fs::write(path, text.replace(&boot, "01234567-89ab-cdef-0123-456789abcdef")).unwrap();
+        }
+        world.looking(&["recover"]).succeeds().says(&["recovered run", &id]);
+        world.files();
+        world.assert_no_rings();
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! | made longer, a hard link, chmod 000 | nothing | nothing |
 //! | deleted, renamed, moved out, replaced by another file | the next segment begins; nothing is lost: the open file is read at the end | written again from the ring, under its name if that is free |
 //! | head overwritten | the next segment begins; nothing is lost: the recorder knows what the head was | written again |
-//! | names overwritten | (no case here) | written again |
+//! | names overwritten | the next segment begins; no sample is lost: the mirror has the names, without it the rows are missing, and said, until then | written again |
 //! | slots overwritten | those do not verify; what the mirror had of them is there, the rest is counted as lost | those do not verify; the ring has them |
 //! | directory deleted or moved | the next segment is in private memory, copied to the mirror every second | said, and the ring goes on alone |
 //! | `run.json` deleted, overwritten, a link | written anew at the stop; the link is replaced, not followed | the same |
@@ -21,12 +21,13 @@ use common::hands::{
     Dice, assert_true_and_accounted, meddle, meddlings, slots, wait_for_next_segment, watched,
     writable,
 };
-use common::{Live, World, entries, seed, wait_until};
+use common::{Files, Live, World, entries, seed, wait_until};
 use ringstat::ring::Ring;
 use rustix::process::Signal;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What is done to the ring, told as its path and its run's directory.
@@ -43,6 +44,12 @@ struct Case {
 
 const fn case(name: &'static str, says: &'static str, may_lose: bool, hand: Hand) -> Case {
     Case { name, hand, says, may_lose }
+}
+
+/// Stores these bytes where the names of a ring begin.
+fn spoil_names(ring: &Path, bytes: &[u8]) {
+    let names = Ring::open(ring).unwrap().header().layout.dictionary_offset;
+    writable(ring).write_all_at(bytes, names.0).unwrap();
 }
 
 /// What ends a segment.
@@ -88,6 +95,8 @@ const ENDING: &[Case] = &[
     case("description overwritten", "was overwritten", false, |_, ring| {
         writable(ring).write_all_at(&[0xa5; 64], 4096).unwrap();
     }),
+    case("names overwritten", "was overwritten", false, |_, ring| spoil_names(ring, &[0; 4096])),
+    case("a name overwritten", "was overwritten", false, |_, ring| spoil_names(ring, &[0xa5; 40])),
     case("wholly overwritten", "was overwritten", true, |_, ring| {
         let file = writable(ring);
         let length = file.metadata().unwrap().len();
@@ -371,6 +380,79 @@ fn without_a_mirror_what_is_lost_is_counted_and_said() {
 }
 
 #[test]
+fn names_that_are_overwritten_are_the_mirrors_or_missing_until_the_next_segment() {
+    for has_mirror in [true, false] {
+        let world = World::in_memory();
+        let (live, dir) = if has_mirror {
+            let (live, dir, _) = watched(&world, 50);
+            (live, dir)
+        } else {
+            without_mirror(&world)
+        };
+        spoil_names(&dir.join("00000.ring"), &[0; 4096]);
+        wait_for_next_segment(&world, &[&dir]);
+        live.signal(Signal::INT);
+        live.end().has_status(0).says(&["was overwritten", "goes on in"]);
+        let files = world.files();
+        assert_true_and_accounted(&world, &files);
+        assert_eq!(files.summary()["samples_lost"].int(), 0);
+        let lacks_rows: Vec<bool> =
+            files.samples().iter().map(|sample| sample.has("errors")).collect();
+        if has_mirror {
+            assert!(lacks_rows.iter().all(|lacks| !lacks), "{lacks_rows:?}");
+        } else {
+            // Those of the first segment alone.
+            let lacking = lacks_rows.iter().take_while(|lacks| **lacks).count();
+            assert!(lacking >= 50 && lacks_rows.len() > lacking + 2, "{lacks_rows:?}");
+            assert!(lacks_rows[lacking..].iter().all(|lacks| !lacks), "{lacks_rows:?}");
+        }
+    }
+}
+
+#[test]
+fn names_that_are_overwritten_while_they_are_read_make_no_value_wrong() {
+    let world = World::in_memory();
+    let dir = world.kept(100, &["--no-mirror"]);
+    let ring = dir.join("00000.ring");
+    let names = Ring::open(&ring).unwrap().header().layout.dictionary_offset.0;
+    let mut whole = vec![0; 8192];
+    fs::File::open(&ring).unwrap().read_exact_at(&mut whole, names).unwrap();
+    // Another's words are what a name of another entry is.
+    let moved = [&whole[128..], &whole[..128]].concat();
+    let (mut lacking, mut complete, mut changed) = (0, 0, 0);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = writable(&ring);
+            for bytes in [&vec![0; 8192], &whole, &moved, &whole].into_iter().cycle() {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                file.write_all_at(bytes, names).unwrap();
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        });
+        for nth in 0..20 {
+            let out = world.path(&format!("read-{nth}"));
+            let ran = world.ringstat(&["decode", "-o"]).arg(&out).arg(&dir).output();
+            if ran.status != 0 {
+                ran.says(&["changed while they were read"]);
+                changed += 1;
+                continue;
+            }
+            let files = Files::of(&out);
+            assert_true_and_accounted(&world, &files);
+            assert_eq!(files.summary()["samples_lost"].int(), 0);
+            let lacks = files.samples().iter().filter(|sample| sample.has("errors")).count();
+            lacking += usize::from(lacks > 0);
+            complete += usize::from(lacks == 0);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    println!("{complete} complete, {lacking} that lack rows and say so, {changed} refused");
+}
+
+#[test]
 fn a_ring_without_its_head_is_saved_with_it_when_the_files_cannot_be_written() {
     let world = World::in_memory();
     let (live, dir) = without_mirror(&world);
@@ -382,7 +464,7 @@ fn a_ring_without_its_head_is_saved_with_it_when_the_files_cannot_be_written() {
     live.signal(Signal::INT);
     live.end().has_status(1).says(&["was overwritten", "safe in"]);
     fs::remove_file(world.results()).unwrap();
-    world.looking(&["recover"]).succeeds();
+    world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds();
     let files = world.files();
     assert_true_and_accounted(&world, &files);
     assert!(files.summary()["samples_kept"].int() >= 50);

@@ -55,7 +55,7 @@ pub fn gather(names: &[String], places: &Places) -> Result<Vec<Group>, GatherErr
         let located = store.locate(name)?;
         let manifest = located.manifest();
         if let Located::Run(run) = &located {
-            run.unreadable_rings().iter().for_each(term::warn);
+            run.unreadable_rings().iter().chain(&run.cut_off_rings()).for_each(term::warn);
         }
         for ring in located.rings()? {
             let run_id = ring.header().run_id;

@@ -50,6 +50,16 @@ pub fn main(args: &RecoverArgs) -> u8 {
                     ));
                     continue;
                 }
+                if args.runs.is_empty()
+                    && let Some(host) = run.other_host()
+                {
+                    term::warn(format_args!(
+                        "run {} is left alone: it was begun on {host}, and may be recording there. \
+                         Recover it on {host}, or name it if it is dead: ringstat recover {}",
+                        run.run_id, run.run_id
+                    ));
+                    continue;
+                }
                 owing += 1;
                 status = status.max(recover(args, run));
             }
@@ -106,7 +116,7 @@ fn wanted(store: &Store, names: &[String]) -> Result<Vec<FoundRun>, LocateError>
 fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
     let volume = Volume::Normal;
     let mut progress = Progress::new("writing samples", volume);
-    let empty = run.empty_rings();
+    let (empty, cut_off) = (run.empty_rings(), run.cut_off_rings());
     let cluster = run.manifest.as_ref().and_then(|manifest| manifest.cluster.as_ref());
     open_files::suffice_for(cluster.map_or(0, |cluster| cluster.host_count()));
     let result = run.recover(args.output.as_deref(), &mut |done, total| progress.set(done, total));
@@ -115,6 +125,7 @@ fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
         Ok(Some(files)) => {
             volume.say(format_args!("recovered run {}", run.run_id));
             volume.files(&files);
+            cut_off.iter().for_each(term::warn);
             if files.problems.is_empty() { 0 } else { FAILED }
         }
         Ok(None) => {
@@ -149,6 +160,7 @@ fn list(runs: &[FoundRun]) {
     for run in runs {
         let state = match run.state {
             RunState::Recording => "recording",
+            RunState::Owing if run.other_host().is_some() => "elsewhere",
             RunState::Owing => "owing",
             RunState::Kept => "kept",
         };

@@ -131,7 +131,8 @@ pub enum RingError {
     },
     /// The file ends before its records begin.
     #[error(
-        "cannot read {} as a ring: it ends after {found} bytes, in its header; try the mirror",
+        "cannot read {} as a ring: it ends after {found} bytes, in its header, which has {expected}; it \
+         was cut off. Try the mirror",
         path.display()
     )]
     Short {
@@ -139,6 +140,8 @@ pub enum RingError {
         path: PathBuf,
         /// Its length.
         found: u64,
+        /// The bytes of its head: of the description as well, if the header says how long that is.
+        expected: u64,
     },
     /// The description does not verify or cannot be understood.
     #[error("cannot read the description in the ring {}: {what}; try the mirror", path.display())]
@@ -210,7 +213,11 @@ impl Ring {
         let path = path.to_owned();
         let read = |offset: u64, buffer: &mut [u8]| match bytes.read_at(buffer, offset) {
             Ok(count) if count == buffer.len() => Ok(()),
-            Ok(count) => Err(RingError::Short { path: path.clone(), found: offset + count as u64 }),
+            Ok(count) => Err(RingError::Short {
+                path: path.clone(),
+                found: offset + count as u64,
+                expected: HEADER_BYTES.0,
+            }),
             Err(source) => Err(RingError::Io { path: path.clone(), source }),
         };
         // The whole page, so that a file that ends in it is found to be as long as it is.
@@ -229,8 +236,9 @@ impl Ring {
         // take more memory than that.
         let length =
             bytes.len_bytes().map_err(|source| RingError::Io { path: path.clone(), source })?;
-        if length < header.description_range().end {
-            return Err(RingError::Short { path, found: length });
+        let expected = header.description_range().end;
+        if length < expected {
+            return Err(RingError::Short { path, found: length, expected });
         }
         let seed = header.seed();
         let ring = Ring { bytes, path, header, known_description: None, seed };
@@ -287,7 +295,11 @@ impl Ring {
             .read_at(&mut description, HEADER_BYTES.0)
             .map_err(|source| RingError::Io { path: path(), source })?;
         if count < description.len() {
-            return Err(RingError::Short { path: path(), found: HEADER_BYTES.0 + count as u64 });
+            return Err(RingError::Short {
+                path: path(),
+                found: HEADER_BYTES.0 + count as u64,
+                expected: self.header.description_range().end,
+            });
         }
         let check = header::description_check(&description);
         if check != self.header.description_check {

@@ -5,6 +5,7 @@ use super::builder::{MirrorChoice, RecorderBuilder, ns};
 use super::cluster::ClusterManifest;
 use super::dirs::{DirError, RunDir, default_mirror_base, default_ring_base};
 use super::manifest::{DATETIME, Manifest};
+use super::origin::Origin;
 use super::system;
 use crate::description::{Description, RunFacts, SamplerFacts};
 use crate::sampler::{MirrorSettings, SamplerSettings, SegmentPlan};
@@ -115,6 +116,7 @@ pub fn manifest(
     ring_dir: Option<PathBuf>,
     mirror_dir: Option<PathBuf>,
 ) -> Manifest {
+    let Origin { hostname, machine_id, boot_id } = Origin::own();
     Manifest {
         version: 1,
         run_id,
@@ -125,7 +127,9 @@ pub fn manifest(
         format: settings.format.name.to_owned(),
         merge_metadata: settings.merge_metadata.clone(),
         datetime: Local::now().format(DATETIME).to_string(),
-        hostname: system::hostname(),
+        hostname,
+        machine_id,
+        boot_id,
         pid: std::process::id(),
         ring_dir,
         mirror_dir,

@@ -76,6 +76,39 @@ impl<O: Fn(&Path) -> Result<File, RingError>> Copies<'_, O> {
         !is_followed && is_blank().unwrap_or(false)
     }
 
+    /// A sentence for each that ends before its first sample, though it was begun: what only it had is
+    /// lost, whatever a copy has.
+    pub fn cut_off(&self, rings: &[Ring]) -> Vec<String> {
+        let mut said = Vec::new();
+        for (nth, ring) in rings.iter().enumerate() {
+            let path = ring.path();
+            let others = rings.iter().enumerate().filter(|(other, _)| *other != nth);
+            let copy = others.map(|(_, ring)| ring.path()).find(|copy| is_same_segment(path, copy));
+            let Ok(file) = (self.open)(path) else { continue };
+            let (Ok(meta), first) = (file.metadata(), ring.header().layout.slots_offset.0) else {
+                continue;
+            };
+            // A mirror's file may be about to be made; the ring has begun before its mirror.
+            let is_ring = || self.paths.iter().find(|other| is_same_segment(path, other));
+            let is_new =
+                || ring::is_blank(&file).unwrap_or(false) && is_ring() != Some(&path.into());
+            if meta.len() > first || is_new() {
+                continue;
+            }
+            let left = copy.map_or_else(
+                || "there is no copy of it".to_owned(),
+                |copy| format!("what {} has is all that is left of it", copy.display()),
+            );
+            said.push(format!(
+                "samples are missing: {} was cut off: it ends after {} bytes, and its first sample would \
+                 be at byte {first}; {left}",
+                path.display(),
+                meta.len()
+            ));
+        }
+        said
+    }
+
     /// A sentence for each that cannot be read and of which there is no other copy.
     pub fn missing(&self, rings: &[Ring], refused: &Refused) -> Vec<String> {
         let has_copy = |path: &Path| rings.iter().any(|ring| is_same_segment(ring.path(), path));

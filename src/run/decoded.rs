@@ -8,6 +8,7 @@ use crate::decode::{Decoder, Format};
 use crate::description::Description;
 use chrono::{DateTime, Local};
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 
 /// Decodes rings to files in `results_dir`, without touching the rings: `manifest` as far as it
 /// is known, what the rings say for the rest.
@@ -70,6 +71,8 @@ pub(super) fn manifest_of(decoder: &Decoder) -> Manifest {
             .format(DATETIME)
             .to_string(),
         hostname: hostname.clone(),
+        machine_id: Uuid::nil(),
+        boot_id: decoder.header().boot_id,
         pid: 0,
         ring_dir: None,
         mirror_dir: None,

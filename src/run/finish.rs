@@ -62,6 +62,12 @@ pub enum FinishError {
         /// What is wrong with it.
         why: String,
     },
+    /// Its rings can be read, and have no sample any more.
+    #[error("there is nothing left to write: {lost}")]
+    Lost {
+        /// What has become of them, in sentences.
+        lost: String,
+    },
     /// Other hosts have samples of the run, and nothing of them could be fetched.
     #[error("{hosts} could not be fetched from: {why}; the files have all that there is without")]
     Owed {

@@ -58,6 +58,12 @@ pub struct Manifest {
     pub datetime: String,
     /// The host.
     pub hostname: String,
+    /// Its `/etc/machine-id`; nil if that is not known.
+    #[serde(default)]
+    pub machine_id: Uuid,
+    /// Its boot; nil if that is not known.
+    #[serde(default)]
+    pub boot_id: Uuid,
     /// The recorder.
     pub pid: u32,
     /// The run's directory in the ring storage.
@@ -178,6 +184,8 @@ pub(super) mod tests {
             merge_metadata: None,
             datetime: "20260102_030405".into(),
             hostname: "h".into(),
+            machine_id: Uuid::nil(),
+            boot_id: Uuid::nil(),
             pid: 1,
             ring_dir: Some(dir.into()),
             mirror_dir: None,

@@ -11,6 +11,7 @@ mod earlier;
 mod finish;
 mod last_rings;
 mod manifest;
+mod origin;
 mod owed;
 mod patience;
 mod recorder;

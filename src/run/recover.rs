@@ -6,6 +6,7 @@ use super::decoded::{manifest_of, system_of};
 use super::dirs::{RunDir, Taken, is_own};
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{MANIFEST, Manifest};
+use super::origin::Origin;
 use super::recording::not_removed;
 use super::trust::{are_of_one_user, distrust, why_not};
 use crate::decode::{DecodeError, Decoder, snapshot};
@@ -202,6 +203,11 @@ impl FoundRun {
         self.copies().missing(&rings, &refused)
     }
 
+    /// A sentence for each ring that was cut off before its first sample, and what there is of it.
+    pub fn cut_off_rings(&self) -> Vec<String> {
+        self.copies().cut_off(&self.open_each().0)
+    }
+
     /// Reads its rings.
     ///
     /// # Errors
@@ -220,8 +226,23 @@ impl FoundRun {
         })
     }
 
+    /// The host that it was begun on, if that is not known to be this one. Where hosts share a file system
+    /// it may be recording there, though it looks dead here: whoever asks for it says that it is not.
+    pub fn other_host(&self) -> Option<String> {
+        if self.state != RunState::Owing {
+            return None;
+        }
+        let origin = match &self.manifest {
+            Some(manifest) => Some(Origin::of_manifest(manifest)),
+            None => self.open_each().0.iter().find_map(Origin::of_ring),
+        };
+        let origin = origin.filter(|origin| !origin.is_same_host(&Origin::own()));
+        origin.map(|origin| origin.hostname)
+    }
+
     /// Writes the files that the run owes, to `results_dir` or to where it would have put them,
-    /// and removes its rings. `None` if it lives, owes nothing, or never took a sample.
+    /// and removes its rings. `None` if it lives, owes nothing, or never took a sample. Whether it lives on
+    /// an [other host](Self::other_host) is for the caller to know.
     ///
     /// # Errors
     /// [`FinishError`]: then its rings stay. `NotOurs` for a run of another user.
@@ -301,7 +322,7 @@ impl FoundRun {
                 _ => Some(Decoder::new(rings)?),
             }
         };
-        let mut lost = self.unreadable_rings();
+        let (mut lost, cut_off) = (self.unreadable_rings(), self.cut_off_rings());
         let unread = decoder.iter().flat_map(Decoder::unread);
         lost.extend(unread.map(|error| format!("samples are missing: {error}")));
         let decoder = decoder.filter(|decoder| decoder.summary().samples_kept > 0);
@@ -317,7 +338,7 @@ impl FoundRun {
                     manifest.results_dir = std::path::absolute(dir)
                         .map_err(|source| FinishError::Write { path: dir.to_owned(), source })?;
                 }
-                manifest.warnings.extend(lost.iter().cloned());
+                manifest.warnings.extend(lost.iter().chain(&cut_off).cloned());
                 self.keep_own_dirs(&mut manifest);
                 let order = Order {
                     manifest: &mut manifest,
@@ -333,7 +354,8 @@ impl FoundRun {
                 Some(files)
             }
             // Killed before its first sample, or while it removed its rings behind the final files.
-            None => None,
+            None if lost.is_empty() && cut_off.is_empty() => None,
+            None => return Err(FinishError::Lost { lost: [lost, cut_off].concat().join("; ") }),
         };
         if lost.is_empty() {
             for dir in &dirs {

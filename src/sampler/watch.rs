@@ -1,9 +1,10 @@
 //! Looks after a segment's file, which other processes can reach: whether it still is what its name
-//! leads to, as long as it was made, and begins as it was begun. On a thread of its own, since even
-//! a look at a name may wait for a disk. What is to be done about it is for others.
+//! leads to, as long as it was made, begins as it was begun and has its names, without which the rows of
+//! all records to come could not be read. On a thread of its own, since even a look at a name may wait
+//! for a disk. What is to be done about it is for others.
 
 use super::thread::stay_behind;
-use crate::ring::{self, HEADER_BYTES, Segment};
+use crate::ring::{self, ENTRY_WORDS, HEADER_BYTES, Segment};
 use crate::sync::{AtomicU64 as Word, Ordering};
 use crate::units::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -23,6 +24,8 @@ const LAST_LOOK_PATIENCE: Duration = Duration::from_secs(1);
 /// Words of a description that one look compares: what is read here was not in any cache, and costs
 /// the host. A description of 30 kB is through after eight looks.
 const PART_WORDS: usize = 512;
+/// Names that one look compares: as many words.
+const PART_NAMES: u32 = (PART_WORDS / ENTRY_WORDS) as u32;
 
 /// As [`damage`] says it.
 pub const CUT_OFF: &str = "was cut off by somebody else";
@@ -56,33 +59,44 @@ struct Watched {
     head: Vec<u64>,
     /// Where in the head the next look compares a part.
     next_part: usize,
+    /// The name that the next look begins with.
+    next_name: u32,
     file: File,
     path: PathBuf,
 }
 
 impl Watched {
-    /// A look at the header and at one part of the description.
+    /// A look at the header, at one part of the description, and at some names.
     fn damage(&mut self) -> Option<&'static str> {
         let parts =
             [0..HEADER_BYTES.words().0 as usize, self.next_part..self.next_part + PART_WORDS];
         self.next_part = if parts[1].end < self.head.len() { parts[1].end } else { 0 };
-        self.damage_in(&parts)
+        let names = self.next_name..self.next_name.saturating_add(PART_NAMES);
+        self.next_name = if names.end < self.segment.entries_used() { names.end } else { 0 };
+        self.damage_in(&parts, names)
     }
 
     /// A look at all of it.
     fn damage_anywhere(&self) -> Option<&'static str> {
-        self.damage_in(std::slice::from_ref(&(0..self.head.len())))
+        self.damage_in(std::slice::from_ref(&(0..self.head.len())), 0..u32::MAX)
     }
 
-    fn damage_in(&self, parts: &[Range<usize>]) -> Option<&'static str> {
+    fn damage_in(&self, parts: &[Range<usize>], names: Range<u32>) -> Option<&'static str> {
         let (head, now) = (&self.head, self.segment.head());
         let is_overwritten = parts.iter().any(|part| {
             let part = part.start.min(head.len())..part.end.min(head.len());
             let now = now[part.clone()].iter().map(|word: &Word| word.load(Ordering::Relaxed));
             !now.eq(head[part].iter().copied())
-        });
+        }) || self.lacks_any_of(names);
         damage(&self.file, &self.path, self.segment.header().layout.file_bytes())
             .or(is_overwritten.then_some(OVERWRITTEN))
+    }
+
+    /// Whether one of these names, as far as they were written, does not verify any more.
+    fn lacks_any_of(&self, names: Range<u32>) -> bool {
+        let seed = self.segment.header().seed();
+        let mut written = names.start..names.end.min(self.segment.entries_used());
+        written.any(|name| ring::read_entry(&self.segment.copy_entry(name), name, seed).is_none())
     }
 
     fn sentence(&self, what: &str) -> String {
@@ -144,6 +158,7 @@ impl Watch {
             segment: segment.clone(),
             head: segment.head().iter().map(|word| word.load(Ordering::Relaxed)).collect(),
             next_part: 0,
+            next_name: 0,
             file: file.try_clone()?,
             path: path.to_owned(),
         };
