@@ -35,7 +35,7 @@ impl FoundRun {
         let owing = known.owing();
         if was_incomplete && !owing.is_empty() && owing.len() == before {
             let why = known.hosts.iter().filter(|host| host.state.is_pending());
-            let why = why.flat_map(|host| &host.errors).last();
+            let why = why.flat_map(|host| host.trouble.iter().chain(host.errors.last())).next();
             return Err(FinishError::Owed {
                 hosts: owing.join(", "),
                 why: why.map_or(String::new(), |failure| failure.message.clone()),

@@ -164,6 +164,12 @@ fn owner(host: &HostRecord) -> &str {
     }
 }
 
+/// These names of the output, and those that the hosts answered by which have their samples.
+pub(super) fn with_owners(manifest: &ClusterManifest, names: &[String]) -> Vec<String> {
+    let named = manifest.hosts.iter().filter(|host| names.contains(&host.spec.name));
+    names.iter().cloned().chain(named.map(|host| owner(host).to_owned())).collect()
+}
+
 fn errors(host: &HostRecord, run_id: Uuid) -> Vec<HostError> {
     let kind = |kind| match kind {
         FailureKind::Ssh => HostErrorKind::Ssh,
@@ -183,7 +189,7 @@ fn errors(host: &HostRecord, run_id: Uuid) -> Vec<HostError> {
             kind: HostErrorKind::Collection,
             time_unix_ns: now().wall_ns,
             message: format!(
-                "its samples were not fetched in time{why}; fetch them with: ringstat recover {run_id}"
+                "its samples were not all fetched in time{why}; fetch them with: ringstat recover {run_id}"
             ),
         });
     } else if host.state == HostState::SettingUp {
