@@ -14,6 +14,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// Most bytes that one host may take on the launcher's disk, unless less is free.
 pub const MAX_HOST_BYTES: u64 = 16 << 30;
+/// Most bytes that the samples of one host may be as text, which its names can make long: eight times what
+/// its rings may be, unless there is less room.
+pub const MAX_HOST_TEXT_BYTES: u64 = 8 * MAX_HOST_BYTES;
 /// Behind the name of a file that is not yet whole.
 const PART: &str = ".part";
 /// Before the name of a file that was here when the host had another.

@@ -50,7 +50,7 @@ impl FoundRun {
             cluster::Here { open: Box::new(move || run.open()), missing }
         });
         let cluster::Output { run, hosts: rings, mut unread } =
-            cluster::output(&known, self.run_id, dir.as_deref(), here);
+            cluster::output(&known, self.run_id, dir.as_deref(), &manifest.results_dir, here);
         let decoder = ClusterDecoder::new(run, rings)?;
         unread.extend(decoder.unread().iter().map(|(host, _)| host.clone()));
         if decoder.outline().num_samples == 0 && owing.is_empty() && unread.is_empty() {

@@ -6,7 +6,7 @@ mod output;
 use super::builder::RecorderBuilder;
 use super::manifest::Manifest;
 use crate::cluster::clock::now;
-use crate::cluster::collect::MAX_HOST_BYTES;
+use crate::cluster::collect::{MAX_HOST_BYTES, MAX_HOST_TEXT_BYTES};
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::launch::{HostPlan, Launch, Limits};
 use crate::cluster::local::{self, Locality};
@@ -266,9 +266,21 @@ fn host_dir_name(index: usize) -> String {
 
 /// What one of so many hosts may take here.
 fn host_bytes(dir: Option<&Path>, hosts: usize) -> u64 {
+    share_of_free(dir, hosts).min(MAX_HOST_BYTES)
+}
+
+/// What one of so many may take of the disk of a directory.
+fn share_of_free(dir: Option<&Path>, hosts: usize) -> u64 {
     let free = dir.and_then(|dir| rustix::fs::statvfs(dir).ok());
     let free = free.map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize));
-    (free / FREE_SHARE / (hosts.max(1) as u64)).min(MAX_HOST_BYTES)
+    free / FREE_SHARE / (hosts.max(1) as u64)
+}
+
+/// What the samples of one of so many hosts may be as text, in files that go to that directory, which
+/// need not be there yet.
+fn text_bytes(results_dir: &Path, hosts: usize) -> u64 {
+    let is_there = results_dir.ancestors().find(|dir| dir.is_dir());
+    share_of_free(is_there, hosts).min(MAX_HOST_TEXT_BYTES)
 }
 
 fn agent_settings(settings: &RecorderBuilder, manifest: &Manifest) -> protocol::Settings {
@@ -467,6 +479,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_host_has_its_share_of_the_disk_that_the_files_go_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = share_of_free(Some(dir.path()), 0) * FREE_SHARE;
+        let share = text_bytes(&dir.path().join("not/there/yet"), 1000);
+        // Others write too.
+        assert!(
+            share > 0 && share <= free / 1000 && share <= MAX_HOST_TEXT_BYTES,
+            "{share} of {free}"
+        );
+        assert!(text_bytes(dir.path(), 1) <= MAX_HOST_TEXT_BYTES);
+        assert!(host_bytes(Some(dir.path()), 1000) <= share_of_free(None, 1));
+    }
+
+    #[test]
     fn what_was_given_up_long_ago_is_owed_no_more() {
         let dir = tempfile::tempdir().unwrap();
         // A port that was free a moment ago.
@@ -479,9 +505,11 @@ mod tests {
             host
         };
         for (time_unix_ns, owed) in [(now().wall_ns, 1), (now().wall_ns - 3_600_000_000_000, 0)] {
-            let mut options = HostOptions::default();
-            options.ssh_config = Some("/dev/null".into());
-            options.stop_timeout = Duration::from_secs(1);
+            let options = HostOptions {
+                ssh_config: Some("/dev/null".into()),
+                stop_timeout: Duration::from_secs(1),
+                ..HostOptions::default()
+            };
             let mut manifest = ClusterManifest {
                 options,
                 hosts: vec![host(time_unix_ns)],
