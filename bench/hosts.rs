@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 // As the tests make them, who may panic.
 #[allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#[path = "../tests/common/bad_memory.rs"]
+mod bad_memory;
+#[allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 #[path = "../tests/common/proxy.rs"]
 mod proxy;
 #[allow(dead_code, clippy::unwrap_used, clippy::expect_used)]

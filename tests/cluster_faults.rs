@@ -158,6 +158,76 @@ fn silent_hosts_keep_no_healthy_one_from_being_set_up() {
 }
 
 #[test]
+fn silent_hosts_keep_no_healthy_one_from_the_bastion_that_all_are_behind() {
+    let Some(site) = Site::new("silent hosts behind a bastion") else { return };
+    let healthy = ["first", "good"].map(|name| site.host(name));
+    let [first, good] = healthy.map(|host| host.client_config("ProxyJump bastion").start());
+    let bastion = site.host("bastion").server_config("MaxStartups 100").start();
+    // Twice as many as have a place there at once.
+    let silent: Vec<(String, Proxy)> = (0..20)
+        .map(|number| {
+            let (name, dead) = (format!("silent{number}"), Proxy::new());
+            let at = format!("HostName {}\nPort {}\nProxyJump bastion", dead.address, dead.port);
+            site.append("config", &format!("Host {name}\n{at}\n\n"));
+            dead.lead_to(bastion.address, bastion.port);
+            dead.stall();
+            (name, dead)
+        })
+        .collect();
+    for (options, words) in [
+        (&["--ssh-program", "ssh", "--ssh-timeout", "16"][..], "not logged in within time"),
+        (&["--ssh-timeout", "16"], "handshake"),
+    ] {
+        let failed: Vec<(&str, &str, &str)> =
+            silent.iter().map(|(name, _)| (&**name, "ssh", words)).collect();
+        assert_run(&site, &["first", "good"], &failed, options);
+    }
+    [&first, &good, &bastion].into_iter().for_each(assert_clean);
+}
+
+#[test]
+fn a_host_that_was_given_up_and_is_away_holds_nobody_up_and_is_owed() {
+    const STOP_TIMEOUT: u64 = 40;
+    let Some(site) = Site::new("hosts that were given up and are away") else { return };
+    let good = site.host("good").start();
+    let fifo = site.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let mount = format!("mount --bind {} /etc/os-release", fifo.display());
+    let proxy = Proxy::new();
+    let late = site.host("late").setup(&mount).behind(&proxy).start();
+    proxy.lead_to(late.address, late.port);
+    let world = World::new();
+    let stop_timeout = STOP_TIMEOUT.to_string();
+    let options = ["--ssh-timeout", "6", "--stop-timeout", &stop_timeout];
+    let live = begin(&world, &site, "late,good", &options);
+    assert_eq!(recorders(&late).len(), 1, "it is on its way");
+    proxy.cut();
+    wait_for_samples(&world, &good, 5);
+    world.write("end", "");
+    let since = Instant::now();
+    let owed = "late may have a recorder of this run that waits for its start";
+    let ran = live.end().has_status(0).says(&[owed, "ringstat recover"]);
+    // Three quarters of the whole time are for samples, and it has none.
+    assert!(since.elapsed() < Duration::from_secs(STOP_TIMEOUT / 2), "{:?}", since.elapsed());
+    let before = world.files().timeseries;
+    assert_no_tick_is_missing(&before, "good");
+    assert_eq!(strings(&before["hosts_collected"]), ["good"]);
+    assert_clean(&good);
+    // As long as it is away, it is said what is owed, and all is left as it is.
+    let again = world.take_the_advice(&ran).has_status(1);
+    again.says(&["late could not be fetched from"]);
+    assert_eq!(world.files().timeseries, before);
+    assert_eq!(recorders(&late).len(), 1);
+    proxy.flow();
+    fs::write(&fifo, "NAME=late\n").unwrap();
+    world.take_the_advice(&ran).has_status(0);
+    let after = world.files().timeseries;
+    assert_eq!(ticks(&after, "good"), ticks(&before, "good"));
+    assert_nothing_here(&after);
+    assert_clean(&late);
+}
+
+#[test]
 fn a_recorder_that_is_ready_when_its_host_was_given_up_does_not_stay() {
     let Some(site) = Site::new("recorders that are late") else { return };
     let good = site.host("good").start();
@@ -186,6 +256,13 @@ fn a_recorder_that_is_ready_when_its_host_was_given_up_does_not_stay() {
     assert_nothing_here(&file);
     assert_clean(&good);
     assert_clean(&late);
+}
+
+/// How many samples a host has of its one run.
+fn samples_of(world: &World, host: &Sshd) -> u64 {
+    let base = host.shm.join("ringstat-0");
+    let ring = base.join(common::entries(&base).remove(0)).join("00000.ring");
+    world.info(&ring).expect("its ring")["summary"]["samples_taken"].int()
 }
 
 /// The bad host's file after a run in which `spoil` was done to it when it had some samples, and what
@@ -412,10 +489,13 @@ fn full_disks_on_a_host_cost_what_cannot_be_and_nothing_else() {
     // And on the way: the ring has its memory already, and the mirror can do without.
     let small = "mount -t tmpfs -o size=16m,mode=1777 none";
     let host = site.host("filling").setup(&format!("{small} /var/tmp")).start();
+    let world = World::new();
     let (_world, file) = spoiled(&site, &[], [&good, &host], || {
         let filled = host.inside("cat /dev/zero > /var/tmp/fill");
         assert!(!filled.status.success(), "{filled:?}");
-        thread::sleep(Duration::from_millis(500)); // samples that the mirror cannot have
+        // Samples that the mirror cannot have.
+        let there = samples_of(&world, &host);
+        wait_for_samples(&world, &host, there + 8);
     });
     assert_no_tick_is_missing(&file, "filling");
     assert_eq!(errors(&file, "filling"), []);

@@ -9,9 +9,12 @@ use common::cluster::{
     PROGRAM, assert_clean, assert_no_tick_is_missing, assert_nothing_here, cut_connections, errors,
     kill, left, recorders, run, strings, ticks, wait_for_samples,
 };
-use common::sshd::Site;
+use common::sshd::{Site, Sshd};
 use common::{DEADLINE, Files, World, entries, wait_until};
 use std::time::Instant;
+
+/// A user that no machine has.
+const GUEST: u32 = 54321;
 
 #[test]
 fn several_hosts_have_the_same_ticks_and_nothing_stays_there() {
@@ -79,6 +82,70 @@ fn one_machine_under_two_names_is_recorded_once() {
     assert_eq!(file["ringstat"]["hosts"]["second"]["same_as"].str(), "first");
     assert_eq!(strings(&file["hosts_collected"]), ["first"]);
     assert_clean(&host);
+}
+
+#[test]
+fn one_machine_reached_as_two_users_is_recorded_once() {
+    let Some(site) = Site::new("two users of one machine") else { return };
+    let world = World::new();
+    let home = tempfile::Builder::new().prefix("ringstat-guest-").tempdir().unwrap();
+    std::os::unix::fs::chown(home.path(), Some(GUEST), Some(GUEST)).unwrap();
+    let guest = format!("guest:x:{GUEST}:{GUEST}::{}:/bin/sh", home.path().display());
+    let host = site.host("node").setup(&format!("echo {guest} >> /etc/passwd")).start();
+    let again = std::fs::read_to_string(site.path("config")).unwrap();
+    let again = again.replace("Host node", "Host same").replace("User root", "User guest");
+    site.append("config", &again);
+    for (hosts, name) in [("node,same", "same"), ("same,node", "node")] {
+        run(&world, &site, hosts, &[], "sleep 0.3")
+            .ends_with(0)
+            .says(&[&format!("{name} is the same machine as")]);
+        let Files { timeseries: file, .. } = world.files();
+        let [first, second] = strings(&file["hosts_requested"])[..] else { panic!("{hosts}") };
+        assert_no_tick_is_missing(&file, first);
+        assert_eq!(file["samples_by_host"][second].list().len(), 0);
+        assert_eq!(file["ringstat"]["hosts"][second]["same_as"].str(), first);
+        assert_eq!(strings(&file["hosts_collected"]), [first]);
+        std::fs::remove_dir_all(world.results()).unwrap();
+        for base in [host.shm.clone(), host.path("var-tmp")] {
+            assert_eq!(entries(&base.join(format!("ringstat-{GUEST}"))), [""; 0], "{base:?}");
+        }
+        assert_clean(&host);
+    }
+}
+
+#[test]
+fn one_connection_stays_for_each_host_during_the_run() {
+    let Some(site) = Site::new("connections during the run") else { return };
+    for options in [&[][..], &["--ssh-program", "ssh"]] {
+        let world = World::new();
+        let names = ["n1", "n2", "n3"].map(|name| format!("{name}-{}", options.len()));
+        let hosts = names.each_ref().map(|name| site.host(name).start());
+        let script = "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done";
+        let options = [&["--heartbeat", "100ms"], options].concat();
+        let live = run(&world, &site, &names.join(","), &options, script).start();
+        common::wait_for_file(&world.path("began"));
+        for samples in [5, 15] {
+            for host in &hosts {
+                wait_for_samples(&world, host, samples);
+                assert_eq!(connections(host), 1, "{} {options:?}", host.name);
+            }
+        }
+        world.write("end", "");
+        live.end().has_status(0);
+        hosts.iter().for_each(assert_clean);
+    }
+}
+
+/// The connections that a host's server has, by proc_net_tcp(5).
+fn connections(host: &Sshd) -> usize {
+    let address = u32::from_ne_bytes(host.address.octets());
+    let local = format!("{address:08X}:{:04X}", host.port);
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let is_established = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some(&local) && words.nth(1) == Some("01")
+    };
+    table.lines().filter(is_established).count()
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod common;
 use common::format;
 use common::json::Value;
 use common::rings::{self, Plan, WALL_NS, common as common_words};
+use ringstat::Seq;
 use ringstat::ring::{MIN_INTERVAL_NS, ReadAt, Ring};
 use ringstat::{
     ClusterDecoder, ClusterRun, CollectionMethod, DecodeError, Decoder, FORMATS, HostClock,
@@ -175,6 +176,90 @@ fn what_is_known_of_each_host_stands_beside_its_samples() {
     assert_eq!(data.samples_by_host["user@node2"][1].collection, None);
     assert_eq!(data.ringstat.unwrap(), *decoder.outline().summary);
     assert_eq!(decoder.duration_ns(), 2 * MIN_INTERVAL_NS);
+}
+
+#[test]
+fn a_host_whose_samples_are_more_text_than_they_may_be_is_an_error_alone() {
+    const SAMPLES: u64 = 200;
+    let dir = tempfile::tempdir().unwrap();
+    // A few words with names that are as long as can be, and take most room when they are quoted.
+    let names: Vec<String> = (0..50).map(|n| format!("{n:02}{}", "\u{1}".repeat(254))).collect();
+    let path = dir.path().join("hostile.ring");
+    let plan = Plan {
+        sources: vec![rings::scalars("vmstat", &names)],
+        segment: 0,
+        first_seq: 0,
+        slots: SAMPLES + 2,
+        max_samples: SAMPLES + 1,
+        entries: 1,
+        record_words: 100,
+    };
+    let ring = rings::create_on(&path, &plan, "hostile.example", Uuid::from_u128(9));
+    for seq in 0..SAMPLES {
+        rings::write(&ring, seq, common_words(seq, 0), &[(50, &[u64::MAX; 50])]);
+    }
+    let good = record(&dir, 1, "good.example", 3);
+    let decoder = |most_text_bytes| {
+        let good = HostRings::new("good", from(&good));
+        let hostile = HostRings { most_text_bytes, ..HostRings::new("hostile", from(&path)) };
+        ClusterDecoder::new(run(), vec![hostile, good]).unwrap()
+    };
+    let bytes = |decoder: &ClusterDecoder| text(decoder, &JSON).len() as u64;
+    assert!(decoder(None).unread().is_empty(), "{:?}", decoder(None).unread());
+    let all = bytes(&decoder(None));
+    let words = std::fs::metadata(&path).unwrap().len();
+    assert!(all > 50 * words, "{all} bytes of text from {words}");
+    // All of the file but what is not its samples.
+    assert_eq!(bytes(&decoder(Some(all))), all);
+    let refused = decoder(Some(all / 2));
+    assert!(bytes(&refused) < all / 10);
+    let [(name, DecodeError::TooMuchText { most })] = refused.unread() else {
+        panic!("{:?}", refused.unread())
+    };
+    assert_eq!((&**name, *most), ("hostile", all / 2));
+    let file = format::timeseries(&text(&refused, &JSON)).unwrap();
+    assert_eq!(strings(&file["hosts_collected"]), ["good"]);
+    let [sample] = file["samples_by_host"]["hostile"].list() else { panic!("not one") };
+    assert!(sample["errors"]["collection"].str().contains("bytes of text"), "{sample:?}");
+}
+
+#[test]
+fn no_sample_is_more_text_than_its_words_are_thought_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table.ring");
+    let columns = ["\u{1}".repeat(200), "\"".repeat(200), "plain".to_owned()];
+    let columns: Vec<&str> = columns.iter().map(|name| &**name).collect();
+    let plan = Plan {
+        sources: vec![rings::table("\u{1}\u{2}", &columns)],
+        segment: 0,
+        first_seq: 0,
+        slots: 20,
+        max_samples: 19,
+        entries: 8,
+        record_words: 100,
+    };
+    let ring = rings::create_on(&path, &plan, "\\", Uuid::from_u128(9));
+    for (entry, byte) in (0_u64..).zip([b'\\', b'"', 1, 0xff, b'a', 127, 0xc3, b'/']) {
+        ring.add_entry(0, entry, Seq(0), &[byte; 96]).unwrap();
+    }
+    for seq in 0..9 {
+        let rows = (0..8)
+            .flat_map(|entry| [rings::row_head(entry, 3), u64::MAX, u64::MAX - 1, u64::MAX / 2]);
+        rings::write(&ring, seq, common_words(seq, 0), &[(8, &rows.collect::<Vec<u64>>())]);
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.ring");
+    for path in [path, golden, record(&dir, 1, "one", 20)] {
+        let decoder = |most_text_bytes| {
+            let host = HostRings { most_text_bytes, ..HostRings::new("host", from(&path)) };
+            ClusterDecoder::new(run(), vec![host]).unwrap()
+        };
+        // Less than the samples, without what stands between them.
+        let all = text(&decoder(None), &JSON);
+        let samples = all.find("\"timestamp\"").unwrap()..all.rfind("\"missed_ticks\"").unwrap();
+        let refused = decoder(Some(samples.len() as u64 * 9 / 10));
+        assert_eq!(refused.unread().len(), 1, "{} of {} bytes", path.display(), samples.len());
+        assert!(decoder(Some(all.len() as u64)).unread().is_empty(), "{}", path.display());
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@
 
 mod common;
 
+use common::proxy::Proxy;
 use common::sshd::{Site, Sshd};
 use ringstat::reaching::{Channel, ConnectError, End, HostSpec, Link, SshOptions, Step, connect};
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -638,6 +640,90 @@ fn a_server_that_drops_connections_is_tried_again() {
         let log = host.log();
         assert!(log.matches("MaxStartups").count() > dropped, "some were dropped: {log}");
         assert_eq!(log.matches("Accepted publickey").count(), 12 * round);
+    }
+}
+
+/// Most connections that were being set up at a time, by what their server says of each when it comes and
+/// when it is let in: at one of its ports, and at all of them.
+fn most_being_set_up(log: &str) -> (usize, usize) {
+    let port = |line: &str, behind: &str| -> Option<u16> {
+        line.split_once(behind)?.1.split_whitespace().next()?.parse().ok()
+    };
+    let mut waiting: HashMap<u16, u16> = HashMap::new();
+    let mut most = (0, 0);
+    for line in log.lines() {
+        if line.contains("Connection from ") {
+            let (client, rest) = line.split_once(" on ").unwrap();
+            let server = port(rest, " port ").unwrap();
+            waiting.insert(port(client, " port ").unwrap(), server);
+            let of_one = waiting.values().filter(|other| **other == server).count();
+            most = (most.0.max(of_one), most.1.max(waiting.len()));
+        } else if line.contains("Accepted publickey ") {
+            waiting.remove(&port(line, " port ").unwrap());
+        }
+    }
+    assert!(waiting.is_empty(), "{log}");
+    most
+}
+
+#[test]
+fn no_server_has_more_connections_to_set_up_than_it_may() {
+    const SERVERS: usize = 5;
+    const HOSTS: usize = 16;
+    let Some(site) = Site::new("counts of connections over SSH") else { return };
+    for mut options in both(&site) {
+        // As one that listens at several ports, so that it says in one file what comes when.
+        let name = format!("many-{}", options.program.is_some());
+        let mut host = site.host(&name).server_config("MaxStartups 1000");
+        let address = std::net::Ipv4Addr::new(127, 77, 0, 1);
+        let listeners: [_; SERVERS] =
+            std::array::from_fn(|_| std::net::TcpListener::bind((address, 0)).unwrap());
+        let ports = listeners.map(|listener| listener.local_addr().unwrap().port());
+        for port in ports {
+            host = host.server_config(&format!("ListenAddress {address}:{port}"));
+        }
+        let host = host.start();
+        let key = std::fs::read_to_string(host.path("host_ed25519.pub")).unwrap();
+        let proxies = ports.map(|port| {
+            let proxy = Proxy::new();
+            proxy.lead_to(address, port);
+            // What the server says of a connection is older than what follows here from it.
+            proxy.delay(Duration::from_millis(150));
+            site.append("known_hosts", &format!("[{}]:{} {key}", proxy.address, proxy.port));
+            proxy
+        });
+        let config = std::fs::read_to_string(site.path("config")).unwrap();
+        let own = config.split("Host ").find(|part| part.starts_with(&format!("{name}\n")));
+        for (number, proxy) in proxies.iter().enumerate() {
+            let own = own.unwrap().replacen(&name, &format!("{name}-{number}"), 1);
+            let own = own.replace(&host.address.to_string(), &proxy.address.to_string());
+            let own = own.replace(&format!("Port {}", host.port), &format!("Port {}", proxy.port));
+            site.append("config", &format!("Host {own}"));
+        }
+        options.timeout = 2 * LONG;
+        // One that a busy machine lets be silent for long makes room for others: then once more.
+        let is_bounded = (0..5).any(|_| {
+            let before = host.log().len();
+            std::thread::scope(|scope| {
+                let options = &options;
+                for number in 0..SERVERS * HOSTS {
+                    // More than half of them at one.
+                    let server = (number % (2 * SERVERS)).saturating_sub(SERVERS);
+                    let spec = spec(&format!("{name}-{server}"));
+                    scope.spawn(move || {
+                        let mut link = connect(&spec, options, Instant::now() + 2 * LONG).unwrap();
+                        assert_eq!(run(&mut *link, "true", b"").end, End::Status(0));
+                    });
+                }
+            });
+            let log = &host.log()[before..];
+            assert_eq!(log.matches("Accepted publickey").count(), SERVERS * HOSTS);
+            let (of_one, of_all) = most_being_set_up(log);
+            println!("{name}: {of_one} at one server, {of_all} at all of them");
+            assert!(of_one >= 6 && of_all > 10, "they do not come together");
+            of_one <= 10 && of_all <= 32
+        });
+        assert!(is_bounded, "{name}");
     }
 }
 

@@ -168,7 +168,7 @@ fn conversations() -> Vec<(&'static str, Vec<u8>)> {
         ("nothing", frames(&[&hello, &Reply::Files(Vec::new())])),
         ("large", frames(&[&hello, &files(u64::MAX)])),
         ("failed", frames(&[&hello, &Reply::Failed { what: "no".to_owned() }])),
-        ("ring", [whole, frames(&[&Reply::End { file: 0, check: 1 }])].concat()),
+        ("ring", [whole, frames(&[&Reply::End { file: 0, check: 1, unreadable: 0 }])].concat()),
         ("asks", asks),
     ]
 }

@@ -13,7 +13,6 @@ use crate::cluster::protocol::{
 use crate::run::hostname;
 use crate::sampler::thread::is_clock_synchronised;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -95,14 +94,14 @@ impl Front {
             }
             Request::Attach(place) => {
                 self.place = Some(place);
-                Ok(Reply::Attached(self.state(Ask::Beat)))
+                Ok(Reply::Attached(self.seen()))
             }
             Request::Prepare(settings) => self.prepare(*settings),
             Request::Go { start_monotonic_ns } => self.go(start_monotonic_ns),
             Request::Stop => self.stop(),
             Request::List => self.list(),
             Request::Fetch { file, from } => match self.fetch(file, from)? {
-                Ok(check) => Ok(Reply::End { file, check }),
+                Ok((check, unreadable)) => Ok(Reply::End { file, check, unreadable }),
                 Err(what) => Err(what),
             },
             Request::Discard => self.discard(),
@@ -152,6 +151,17 @@ impl Front {
         }
     }
 
+    /// What there is of the run, also if another user of this host records it: that one's directories
+    /// are its own, and all that can be seen is that it is there.
+    fn seen(&self) -> RecorderState {
+        match (self.state(Ask::Beat), &self.place) {
+            (RecorderState::None, Some(place)) if rings::is_recorded_by_others(place.run_id) => {
+                RecorderState::Prepared
+            }
+            (state, _) => state,
+        }
+    }
+
     fn prepare(&self, settings: Settings) -> Result<Reply, String> {
         let place = self.place()?.clone();
         match self.state(Ask::Beat) {
@@ -167,7 +177,8 @@ impl Front {
         let cannot = |error: io::Error| format!("the recorder cannot be started: {error}");
         let mut child = Command::new("/proc/self/exe")
             .arg0("ringstat")
-            .args(["agent", "--recorder", "--run-id", &place.run_id.to_string()])
+            .args(rings::RECORDER)
+            .arg(place.run_id.to_string())
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -226,21 +237,20 @@ impl Front {
         Ok(Reply::Files(self.files.iter().map(|file| file.entry.clone()).collect()))
     }
 
-    /// Sends what is there of a file from `from` on, but for zeros; the checksum of all of it.
-    fn fetch(&mut self, number: u32, from: u64) -> io::Result<Result<u64, String>> {
+    /// Sends what is there of a file from `from` on, but for zeros; the checksum of all of it, and how
+    /// much cannot be read.
+    fn fetch(&mut self, number: u32, from: u64) -> io::Result<Result<(u64, u64), String>> {
         let Some(index) = usize::try_from(number).ok().filter(|at| *at < self.files.len()) else {
             return Ok(Err(format!("there is no file {number}")));
         };
         let length = self.files[index].entry.bytes;
         let mut check = Xxh3Default::new();
         let mut buffer = vec![0; CHUNK_BYTES];
-        let mut at = 0;
+        let (mut at, mut unreadable) = (0, 0);
         while at < length {
             let count = usize::try_from(length - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
             let bytes = &mut buffer[..count];
-            if let Err(error) = self.files[index].file.read_exact_at(bytes, at) {
-                return Ok(Err(format!("a ring cannot be read at {at}: {error}")));
-            }
+            unreadable += rings::read_what_can_be(&self.files[index].file, bytes, at);
             check.update(bytes);
             let end = at + count as u64;
             if end > from && bytes.iter().any(|byte| *byte != 0) {
@@ -250,7 +260,7 @@ impl Front {
             }
             at = end;
         }
-        Ok(Ok(check.digest()))
+        Ok(Ok((check.digest(), unreadable)))
     }
 
     fn discard(&mut self) -> Result<Reply, String> {

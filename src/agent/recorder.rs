@@ -5,7 +5,7 @@
 
 use super::rings;
 use super::socket::{Ask, Listener, Told, answer};
-use crate::cluster::protocol::{Place, RecorderState, Settings};
+use crate::cluster::protocol::{Place, RecorderState, START_PATIENCE, Settings};
 use crate::run::{Recorder, RecorderBuilder, RecorderError};
 use crate::sampler::thread::{CpuChoice, Policy, ThreadSettings};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 const LOG: &str = "agent.log";
 /// Largest order.
 const MAX_ORDER_BYTES: u64 = 1 << 20;
-/// How long it waits for its start: the launcher is about to give it.
-const START_PATIENCE: Duration = Duration::from_secs(600);
 /// Longest that it waits for anything: past this, deadlines cannot be added up.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 

@@ -9,17 +9,26 @@ use crate::run::{MANIFEST, RunDir, Taken, default_mirror_base, default_ring_base
 use crate::sampler::file_name;
 use crate::schema::Shape;
 use crate::units::{Seq, Slot};
+use rustix::process::geteuid;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// How long a recorder that has ended may take to be gone.
 const DYING: Duration = Duration::from_secs(5);
 /// Room on a disk with which a mirror can at least begin.
 const LEAST_MIRROR_BYTES: u64 = 1 << 20;
+/// What a recorder is started with, before the run's id: who looks for it finds it by that.
+pub const RECORDER: [&str; 3] = ["agent", "--recorder", "--run-id"];
+/// Of a command line that is looked at.
+const MAX_WORDS_BYTES: usize = 256;
+/// What is looked at by itself where a disk cannot read more at once.
+const PAGE_BYTES: usize = 4096;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Of a ring behind whose newest record there can be no other.
 const FOR_EVER: Seq = Seq(u64::MAX);
@@ -164,9 +173,46 @@ fn flags_of_last(ring: &Ring, records: Range<u64>) -> Option<u64> {
     has_names.then_some(flags)
 }
 
+/// Reads a part of a ring, with zeros in the place of what cannot be read; how many bytes these are. A
+/// mirror may have them, and is of use only beside all else that the ring has.
+pub fn read_what_can_be(file: &File, bytes: &mut [u8], at: u64) -> u64 {
+    if file.read_exact_at(bytes, at).is_ok() {
+        return 0;
+    }
+    let mut unreadable = 0;
+    for (page, at) in bytes.chunks_mut(PAGE_BYTES).zip((at..).step_by(PAGE_BYTES)) {
+        if file.read_exact_at(page, at).is_err() {
+            page.fill(0);
+            unreadable += page.len() as u64;
+        }
+    }
+    unreadable
+}
+
 /// Whether a process has the run.
 pub fn is_living(place: &Place) -> bool {
     dirs(place).iter().any(|(dir, _)| matches!(RunDir::take(dir), Ok(Taken::Living)))
+}
+
+/// Whether a recorder of another user has the run, by what it was started with (proc_pid_cmdline(5)).
+/// Where a user sees none but his own processes (`hidepid`), nobody has.
+pub fn is_recorded_by_others(run_id: Uuid) -> bool {
+    let wanted: Vec<u8> = RECORDER
+        .into_iter()
+        .chain([&*run_id.to_string()])
+        .flat_map(|word| [b"\0", word.as_bytes()].concat())
+        .chain([0])
+        .collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.into_iter().any(|process| {
+        let is_other = process.metadata().is_ok_and(|it| it.uid() != geteuid().as_raw());
+        // More than the words of ours.
+        let mut words = vec![0; MAX_WORDS_BYTES];
+        let is_number = process.file_name().as_encoded_bytes()[0].is_ascii_digit();
+        let mut read = || File::open(process.path().join("cmdline"))?.read(&mut words);
+        let count = if is_other && is_number { read().unwrap_or(0) } else { 0 };
+        words[..count].ends_with(&wanted)
+    })
 }
 
 /// Waits until no process has the run any more; whether that is so.
@@ -320,6 +366,22 @@ mod tests {
 
     const RING: [(u64, bool); 1] = [(0, false)];
     const BOTH: [(u64, bool); 2] = [(0, false), (0, true)];
+
+    #[test]
+    fn what_cannot_be_read_is_zeros_and_all_else_is_there() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[7; 3 * PAGE_BYTES], 0).unwrap();
+        let mut bytes = vec![1; 3 * PAGE_BYTES];
+        assert_eq!(read_what_can_be(&file, &mut bytes, 0), 0);
+        assert_eq!(bytes, [7; 3 * PAGE_BYTES]);
+        // One that became shorter than it was listed.
+        file.set_len(PAGE_BYTES as u64 + 100).unwrap();
+        assert_eq!(read_what_can_be(&file, &mut bytes, 0), 2 * PAGE_BYTES as u64);
+        assert_eq!(bytes, [[7; PAGE_BYTES], [0; PAGE_BYTES], [0; PAGE_BYTES]].concat());
+        // Nothing is there in a process (proc_pid_mem(5)): EIO.
+        let none = File::open("/proc/self/mem").unwrap();
+        assert_eq!(read_what_can_be(&none, &mut bytes[..100], 0), 100);
+    }
 
     #[test]
     fn of_a_whole_ring_the_mirror_is_left_where_it_is() {

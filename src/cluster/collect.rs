@@ -1,5 +1,5 @@
 //! Fetching the rings of one host into one directory: what is there, each file under its name only when
-//! its checksum is right, and from where an earlier attempt ended. Names and places are chosen here; how
+//! its checksum is right, from where an earlier attempt ended, and anew where what is here is damaged. Names and places are chosen here; how
 //! much may come is bounded before any of it does.
 
 use super::protocol::{CHUNK_BYTES, Chunk, FileEntry, MAX_FILES, Message, Reply, Request};
@@ -14,8 +14,13 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// Most bytes that one host may take on the launcher's disk, unless less is free.
 pub const MAX_HOST_BYTES: u64 = 16 << 30;
+/// Most bytes that the samples of one host may be as text, which its names can make long: eight times what
+/// its rings may be, unless there is less room.
+pub const MAX_HOST_TEXT_BYTES: u64 = 8 * MAX_HOST_BYTES;
 /// Behind the name of a file that is not yet whole.
 const PART: &str = ".part";
+/// Before the name of a file that was here when the host had another.
+const EARLIER: &str = "earlier-";
 
 /// Why a host's rings are not here.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,14 @@ pub enum CollectError {
     /// Not what it said.
     #[error("the checksum of a ring is not what it says")]
     Check,
+    /// Its disk, or its memory.
+    #[error(
+        "{bytes} bytes of its rings cannot be read there; all else is here, and nothing is removed there"
+    )]
+    Unreadable {
+        /// How many.
+        bytes: u64,
+    },
 }
 
 impl CollectError {
@@ -84,20 +97,20 @@ pub fn collect(
     if found > most || files > MAX_FILES {
         return Err(CollectError::TooLarge { found, files, most });
     }
+    let mut collecting = Collecting { place, deadline, room: most - found, progress };
+    let mut unreadable = 0_u64;
     for (number, entry) in (0..).zip(&entries) {
         let name = name_of(entry);
         if entries.iter().filter(|other| name_of(other) == name).count() > 1 {
             return Err(CollectError::Piece("it has a ring twice"));
         }
-        if let Ok(file) = place.read(&name)
-            && file.metadata()?.len() == entry.bytes
-        {
-            // Whole: it has its name.
-            continue;
-        }
-        fetch(session, &place, number, entry, deadline, progress)?;
+        let lacks = collecting.obtain(session, number, entry)?;
+        unreadable = unreadable.saturating_add(lacks);
     }
-    Ok(Collected { files, bytes: found })
+    match unreadable {
+        0 => Ok(Collected { files, bytes: found }),
+        bytes => Err(CollectError::Unreadable { bytes }),
+    }
 }
 
 /// The name of a ring here; a mirror's copy has one of its own.
@@ -106,46 +119,115 @@ fn name_of(entry: &FileEntry) -> String {
     if entry.is_mirror { format!("mirror-{name}") } else { name }
 }
 
-fn fetch(
-    session: &mut Session<'_>,
-    place: &Place,
-    number: u32,
-    entry: &FileEntry,
+/// Where the rings of a host go.
+struct Collecting<'c> {
+    place: Place,
     deadline: Instant,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(), CollectError> {
-    let name = name_of(entry);
-    let part = format!("{name}{PART}");
-    let mut file = match place.append(&part) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => place.create(&part)?,
-        Err(error) => return Err(error.into()),
-    };
-    // Whole chunks, so that a piece that was cut off by a kill is asked for again.
-    let from = file.metadata()?.len() / CHUNK_BYTES as u64 * CHUNK_BYTES as u64;
-    let mut place_for = Pieces { number, next: from, end: entry.bytes };
-    session.say(&Request::Fetch { file: number, from }, deadline, "a ring")?;
-    loop {
-        match session.message(deadline, "a ring")? {
-            Message::Chunk(chunk) => {
-                place_for.check(&chunk)?;
-                file.write_all_at(&chunk.bytes, chunk.offset)?;
-                progress(chunk.bytes.len() as u64);
-            }
-            Message::Control(Reply::End { file: same, check }) if same == number => {
-                // What was not sent is zeros.
-                file.set_len(entry.bytes)?;
-                if check_of(&mut file)? != check {
-                    // Nothing of it is worth going on from.
-                    place.remove(&part)?;
-                    return Err(CollectError::Check);
+    /// Bytes that it may have beside those that are listed.
+    room: u64,
+    progress: &'c mut dyn FnMut(u64),
+}
+
+/// What a host says behind the last piece of a ring.
+struct Sent {
+    check: u64,
+    unreadable: u64,
+}
+
+impl Collecting<'_> {
+    /// Has a ring here as its host has it now; how many bytes of it cannot be read there. One that is
+    /// here already is held against the checksum of the host's: its disk may have lost some of it.
+    fn obtain(
+        &mut self,
+        session: &mut Session<'_>,
+        number: u32,
+        entry: &FileEntry,
+    ) -> Result<u64, CollectError> {
+        let name = name_of(entry);
+        let mut readable = None;
+        if let Ok(mut here) = self.place.read(&name) {
+            let length = here.metadata()?.len();
+            let check = check_of(&mut here).ok();
+            if length == entry.bytes && check.is_some() {
+                // All that comes is its checksum.
+                let sent = self.receive(session, &here, number, length, entry.bytes)?;
+                if check == Some(sent.check) {
+                    return Ok(sent.unreadable);
                 }
-                return Ok(place.rename(&part, &name)?);
             }
-            Message::Control(Reply::Failed { what }) => {
-                return Err(SessionError::Refused(super::session::shown(&what)).into());
+            readable = check.map(|_| length);
+        }
+        let unreadable = self.fetch(session, number, entry)?;
+        if let Some(room) = readable.and_then(|length| self.room.checked_sub(length)) {
+            // It may have what the host has lost since.
+            self.room = room;
+            self.place.rename(&name, &format!("{EARLIER}{name}"))?;
+        }
+        self.place.rename(&format!("{name}{PART}"), &name)?;
+        Ok(unreadable)
+    }
+
+    /// Fetches a ring under the name of one that is not yet whole.
+    fn fetch(
+        &mut self,
+        session: &mut Session<'_>,
+        number: u32,
+        entry: &FileEntry,
+    ) -> Result<u64, CollectError> {
+        let part = format!("{}{PART}", name_of(entry));
+        let mut file = match self.place.append(&part) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.place.create(&part)?,
+            Err(error) => return Err(error.into()),
+        };
+        // Whole chunks, so that a piece that was cut off by a kill is asked for again.
+        let mut from = file.metadata()?.len() / CHUNK_BYTES as u64 * CHUNK_BYTES as u64;
+        loop {
+            let sent = self.receive(session, &file, number, from, entry.bytes)?;
+            // What was not sent is zeros.
+            file.set_len(entry.bytes)?;
+            if check_of(&mut file)? == sent.check {
+                return Ok(sent.unreadable);
             }
-            Message::Control(other) => return Err(unexpected(&other, "a ring").into()),
+            if from == 0 {
+                // Nothing of it is worth going on from.
+                self.place.remove(&part)?;
+                return Err(CollectError::Check);
+            }
+            // Nor is what an earlier attempt has left.
+            file.set_len(0)?;
+            from = 0;
+        }
+    }
+
+    /// What a host has of a ring from `from` on.
+    fn receive(
+        &mut self,
+        session: &mut Session<'_>,
+        file: &File,
+        number: u32,
+        from: u64,
+        end: u64,
+    ) -> Result<Sent, CollectError> {
+        let mut pieces = Pieces { number, next: from, end };
+        session.say(&Request::Fetch { file: number, from }, self.deadline, "a ring")?;
+        loop {
+            match session.message(self.deadline, "a ring")? {
+                Message::Chunk(chunk) => {
+                    pieces.check(&chunk)?;
+                    file.write_all_at(&chunk.bytes, chunk.offset)?;
+                    (self.progress)(chunk.bytes.len() as u64);
+                }
+                Message::Control(Reply::End { file: same, check, unreadable })
+                    if same == number =>
+                {
+                    return Ok(Sent { check, unreadable });
+                }
+                Message::Control(Reply::Failed { what }) => {
+                    return Err(SessionError::Refused(super::session::shown(&what)).into());
+                }
+                Message::Control(other) => return Err(unexpected(&other, "a ring").into()),
+            }
         }
     }
 }

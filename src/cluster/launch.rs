@@ -52,6 +52,8 @@ pub struct Limits {
     pub orphan_timeout: Duration,
     /// Bytes that each may take here.
     pub host_bytes: u64,
+    /// How long the stop waits for hosts that were given up, and have no samples.
+    pub given_up: Duration,
 }
 
 /// One host that is to be recorded, or only to be fetched from.
@@ -124,6 +126,8 @@ pub struct Launch {
     set_up: Vec<bool>,
     settled: Vec<bool>,
     over: Vec<bool>,
+    /// From when on hosts that were given up are not waited for.
+    patience: Option<Instant>,
 }
 
 impl Launch {
@@ -166,7 +170,7 @@ impl Launch {
             commands.push(sender);
         }
         let [set_up, settled, over] = std::array::from_fn(|_| vec![false; count]);
-        Ok(Launch { shared, commands, events, set_up, settled, over })
+        Ok(Launch { shared, commands, events, set_up, settled, over, patience: None })
     }
 
     /// Waits until every host is ready or has failed, or until `deadline`.
@@ -180,12 +184,15 @@ impl Launch {
     }
 
     /// All stop, and are fetched from until `deadline`.
-    pub fn stop(&self, deadline: Instant) {
+    pub fn stop(&mut self, deadline: Instant) {
+        let patience = Instant::now().checked_add(self.shared.limits.given_up);
+        self.patience = patience.or(Some(deadline));
         self.tell(Command::Stop(deadline));
     }
 
-    /// Waits until every host has been fetched from or cannot be, or until `deadline`. `progress`
-    /// hears how many hosts are done, and how many bytes have come.
+    /// Waits until every host has been fetched from or cannot be, or until `deadline`; for those that
+    /// were given up, for no longer than the limits say. `progress` hears how many hosts are done, and
+    /// how many bytes have come.
     pub fn wait_until_settled(&mut self, deadline: Instant, progress: &mut dyn FnMut(usize, u64)) {
         /// How often it is said how far it is.
         const REFRESH: Duration = Duration::from_millis(100);
@@ -193,11 +200,19 @@ impl Launch {
             let done = self.settled.iter().filter(|settled| **settled).count();
             // Nothing is handed over by the count.
             progress(done, self.shared.bytes.load(Ordering::Relaxed));
-            if done == self.settled.len() || Instant::now() >= deadline {
+            if done == self.settled.len() || Instant::now() >= deadline || self.are_all_given_up() {
                 return;
             }
             self.next_event(deadline.min(Instant::now() + REFRESH));
         }
+    }
+
+    /// Whether those that are still waited for have no samples, and have had their time.
+    fn are_all_given_up(&self) -> bool {
+        let records = lock(&self.shared.records);
+        let mut waited = records.iter().zip(&self.settled).filter(|(_, settled)| !**settled);
+        self.patience.is_some_and(|patience| Instant::now() >= patience)
+            && waited.all(|(record, _)| record.state == HostState::GivenUp)
     }
 
     /// Ends all conversations. What has been fetched from a host is removed there, unless it is one of
@@ -255,8 +270,11 @@ impl Launch {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::path::Path;
     use std::sync::mpsc;
     use uuid::Uuid;
+
+    const FAR: Duration = Duration::from_secs(60);
 
     /// Reaches nobody before its other end is gone.
     struct Blocked(Mutex<mpsc::Receiver<()>>, mpsc::Sender<()>);
@@ -279,30 +297,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_end_does_not_wait_for_a_host_that_cannot_be_reached() {
-        let dir = tempfile::tempdir().unwrap();
+    /// A launch with one host of this state that cannot be reached, which is being tried.
+    fn unreachable(state: HostState, dir: &Path) -> (Launch, mpsc::Sender<()>) {
         let spec: HostSpec = "away".parse().unwrap();
         let place = Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None };
-        let record = HostRecord::new(spec.clone(), Uuid::nil(), HostState::Recording);
-        let dir = dir.path().to_owned();
+        let record = HostRecord::new(spec.clone(), Uuid::nil(), state);
+        let dir = dir.to_owned();
         let plan = HostPlan { spec, place, settings: None, dir, record };
         let limits = Limits {
             timeout: Duration::from_secs(600),
             heartbeat: None,
             orphan_timeout: Duration::from_secs(600),
             host_bytes: 0,
+            given_up: Duration::from_millis(100),
         };
         let (release, blocked) = mpsc::channel();
         let (began, begun) = mpsc::channel();
         let connect = Arc::new(Blocked(Mutex::new(blocked), began));
-        let launch = Launch::begin(vec![plan], connect, limits, None).unwrap();
-        let far = Instant::now() + Duration::from_secs(60);
-        launch.stop(far);
+        let mut launch = Launch::begin(vec![plan], connect, limits, None).unwrap();
+        launch.stop(Instant::now() + FAR);
         begun.recv().unwrap();
+        (launch, release)
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_host_that_cannot_be_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let (launch, release) = unreachable(HostState::Recording, dir.path());
+        let far = Instant::now() + FAR;
         let records = launch.end(&[], far);
         assert!(Instant::now() < far, "it was waited for");
         assert!(records[0].state.owes(), "{:?}", records[0].state);
+        drop(release);
+    }
+
+    #[test]
+    fn the_stop_waits_for_samples_and_not_for_a_host_that_was_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut launch, release) = unreachable(HostState::GivenUp, dir.path());
+        let far = Instant::now() + FAR;
+        launch.wait_until_settled(far, &mut |_, _| {});
+        assert!(Instant::now() < far, "it was waited for");
+        assert_eq!(launch.records()[0].state, HostState::GivenUp, "it is still owed");
+        drop(release);
+        let (mut launch, release) = unreachable(HostState::Recording, dir.path());
+        // As long as it may take for one without.
+        let soon = Instant::now() + Duration::from_millis(300);
+        launch.wait_until_settled(soon, &mut |_, _| {});
+        assert!(Instant::now() >= soon, "it may have samples");
         drop(release);
     }
 }

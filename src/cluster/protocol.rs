@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Version of all this. The launcher brings its agent along, so that it differs only where
 /// `--remote-binary` names another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Begins the first line that is the agent's own.
 pub const START_MARKER: &str = "\u{1}ringstat-agent ";
 /// Longest frame, without length and checksum.
@@ -31,6 +31,10 @@ pub const MAX_NOISE_BYTES: usize = 1 << 20;
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Ring files that one host may have: as many as a run can have at a time, and their mirrors.
 pub const MAX_FILES: usize = 512;
+
+/// How long a recorder waits for its start, which the launcher is about to give it; then it ends, and
+/// nothing is left.
+pub const START_PATIENCE: Duration = Duration::from_secs(600);
 
 const HEAD_BYTES: usize = 12;
 const CONTROL: u8 = 1;
@@ -109,6 +113,8 @@ pub enum Reply {
         file: u32,
         /// XXH3-64 of all its bytes.
         check: u64,
+        /// How many of them cannot be read: zeros stand in their place.
+        unreadable: u64,
     },
     /// To [`Request::Discard`].
     Discarded,

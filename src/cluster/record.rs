@@ -34,6 +34,9 @@ pub struct HostRecord {
     /// Its recorder was gone before it was told to end.
     #[serde(default)]
     pub has_lost_recorder: bool,
+    /// Its recorder has ended, by being told to or before.
+    #[serde(default)]
+    pub is_stopped: bool,
     /// Its clock against the launcher's, in the order of time.
     #[serde(default)]
     pub clocks: Vec<Offset>,
@@ -129,6 +132,7 @@ impl HostRecord {
             errors: Vec::new(),
             trouble: None,
             has_lost_recorder: false,
+            is_stopped: false,
             clocks: Vec::new(),
             clock_stride: 1,
             clocks_since: 0,

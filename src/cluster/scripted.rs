@@ -98,7 +98,7 @@ mod tests {
         }
 
         fn ends(self, file: u32, bytes: &[u8]) -> Script {
-            self.says(&Reply::End { file, check: xxh3_64(bytes) })
+            self.says(&Reply::End { file, check: xxh3_64(bytes), unreadable: 0 })
         }
 
         fn collect(&self, dir: &Path) -> Result<Collected, CollectError> {
@@ -127,9 +127,69 @@ mod tests {
         assert_eq!(script.collect(dir.path()).unwrap(), Collected { files: 1, bytes: 1024 });
         assert_eq!(names(dir.path()), ["00007.ring"]);
         assert_eq!(fs::read(dir.path().join("00007.ring")).unwrap(), ring);
-        // What is there is not asked for again.
-        let again = Script::new().lists(&[(7, 1024)]);
-        assert_eq!(again.collect(dir.path()).unwrap().files, 1);
+        // What is there is not sent again.
+        let again = || Script::new().lists(&[(7, 1024)]).ends(0, &ring);
+        assert_eq!(again().collect(dir.path()).unwrap().files, 1);
+        let sent = Script::new().lists(&[(7, 1024)]).sends(0, 0, &[1]);
+        assert!(sent.collect(dir.path()).unwrap_err().to_string().contains("there already"));
+        assert_eq!(names(dir.path()), ["00007.ring"]);
+        // Unless it is not what it was.
+        let mut damaged = ring.clone();
+        damaged[1000] = 3;
+        fs::write(dir.path().join("00007.ring"), &damaged).unwrap();
+        let anew = again().sends(0, 0, &ring[..100]).sends(0, 1000, &ring[1000..]).ends(0, &ring);
+        anew.collect(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("00007.ring")).unwrap(), ring);
+        // It may be the host that has lost something.
+        assert_eq!(names(dir.path()), ["00007.ring", "earlier-00007.ring"]);
+        assert_eq!(fs::read(dir.path().join("earlier-00007.ring")).unwrap(), damaged);
+    }
+
+    #[test]
+    fn what_was_here_before_takes_no_more_room_than_the_host_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let most = MOST as usize;
+        let script = |first: u8| {
+            let ring = vec![first; most - 10];
+            let mut script = Script::new().lists(&[(0, ring.len() as u64)]);
+            if first > 1 {
+                script = script.ends(0, &ring);
+            }
+            for (number, piece) in ring.chunks(256 << 10).enumerate() {
+                script = script.sends(0, (number * (256 << 10)) as u64, piece);
+            }
+            script.ends(0, &ring)
+        };
+        for first in [1, 2, 3] {
+            script(first).collect(dir.path()).unwrap();
+            assert_eq!(names(dir.path()), ["00000.ring"]);
+            assert_eq!(fs::read(dir.path().join("00000.ring")).unwrap()[0], first);
+        }
+    }
+
+    #[test]
+    fn a_damaged_beginning_is_fetched_again_and_what_the_host_cannot_read_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring: Vec<u8> = (0..300 << 10).map(|at| (at % 251) as u8).collect();
+        let (first, rest) = ring.split_at(256 << 10);
+        fs::write(dir.path().join("00000.ring.part"), vec![0; first.len()]).unwrap();
+        let lists = || Script::new().lists(&[(0, ring.len() as u64), (1, 10)]);
+        let script = lists()
+            .sends(0, first.len() as u64, rest)
+            .ends(0, &ring)
+            .sends(0, 0, first)
+            .sends(0, first.len() as u64, rest)
+            .says(&Reply::End { file: 0, check: xxh3_64(&ring), unreadable: 4096 })
+            .sends(1, 0, &[1; 10])
+            .ends(1, &[1; 10]);
+        let error = script.collect(dir.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("4096 bytes of its rings cannot be read there"),
+            "{error}"
+        );
+        assert!(!error.is_lost());
+        assert_eq!(names(dir.path()), ["00000.ring", "00001.ring"], "all that can be had");
+        assert_eq!(fs::read(dir.path().join("00000.ring")).unwrap(), ring);
     }
 
     #[test]

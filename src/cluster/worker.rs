@@ -106,8 +106,8 @@ impl Worker {
                 _ if plan.settings.is_some() => Phase::SetUp,
                 _ => Phase::Collecting,
             },
-            // What was fetched had been stopped.
-            has_asked_to_stop: plan.record.state == HostState::Collected,
+            // By an earlier launcher.
+            has_asked_to_stop: plan.record.is_stopped,
             plan,
             shared,
             commands,
@@ -192,13 +192,16 @@ impl Worker {
         }
     }
 
-    /// What was in the way is what the host failed of.
+    /// What was in the way is what the host failed of, unless it may still hand over what it has.
     fn fail(&mut self, state: HostState) {
         self.update(|record| {
-            record.state = state;
-            if let Some(trouble) = record.trouble.take() {
+            let is_passing = |trouble: &mut Failure| {
+                state != HostState::Owing || trouble.kind == FailureKind::Ssh
+            };
+            if let Some(trouble) = record.trouble.take_if(is_passing) {
                 record.add_error(trouble);
             }
+            record.state = state;
         });
     }
 
@@ -345,6 +348,7 @@ impl Worker {
             Reply::Stopped { .. } => {}
             other => return Err(unexpected(&other, "the stop").into()),
         }
+        self.update(|record| record.is_stopped = true);
         self.measure(session, CLOCK_TRIPS, false, deadline)?;
         let shared = self.shared.clone();
         let most = shared.limits.host_bytes;

@@ -69,7 +69,7 @@ impl ClusterDecoder {
         check_names(&hosts)?;
         let limits = Limits::of_hosts(hosts.len());
         let mut all = Self::empty(run);
-        for HostRings { name, data, errors, clock } in hosts {
+        for HostRings { name, data, errors, clock, most_text_bytes } in hosts {
             let mut summary = HostSummary { host_errors: errors, ..HostSummary::default() };
             let mut found = Found::default();
             let source = match data {
@@ -78,7 +78,7 @@ impl ClusterDecoder {
                     summary.same_as = Some(earlier);
                     Source::Nothing
                 }
-                HostData::Rings(open) => match survey(&open, &limits) {
+                HostData::Rings(open) => match survey(&open, &limits, most_text_bytes) {
                     Ok((mut rings, survey)) => {
                         found = Found::of(&rings, &survey);
                         all.leave_out(&name, &mut rings);
@@ -302,9 +302,14 @@ impl Found {
 }
 
 /// The first pass over the rings of one host.
-fn survey(open: &OpenRings, limits: &Limits) -> Result<(Rings, Survey), DecodeError> {
+fn survey(
+    open: &OpenRings,
+    limits: &Limits,
+    most_text_bytes: Option<u64>,
+) -> Result<(Rings, Survey), DecodeError> {
     let rings = Rings::new(open()?)?;
     let survey = Survey::of(&rings, limits)?;
+    rings.check_text(survey.text_bytes, most_text_bytes.unwrap_or(u64::MAX))?;
     Ok((rings, survey))
 }
 

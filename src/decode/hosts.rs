@@ -56,12 +56,21 @@ pub struct HostRings {
     pub errors: Vec<HostError>,
     /// Its clock against the launcher's, if it was measured.
     pub clock: Option<HostClock>,
+    /// Bytes of text that its samples may be, if it is not trusted to say no more than it has to. If they
+    /// are more, that becomes an error of the host.
+    pub most_text_bytes: Option<u64>,
 }
 
 impl HostRings {
-    /// A host with nothing wrong so far, and a clock that was not measured.
+    /// A host with nothing wrong so far, a clock that was not measured, and as much text as it has.
     pub fn new(name: impl Into<String>, data: HostData) -> HostRings {
-        HostRings { name: name.into(), data, errors: Vec::new(), clock: None }
+        HostRings {
+            name: name.into(),
+            data,
+            errors: Vec::new(),
+            clock: None,
+            most_text_bytes: None,
+        }
     }
 }
 

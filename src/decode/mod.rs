@@ -18,6 +18,7 @@ mod rings;
 mod sample;
 mod snapshot;
 mod survey;
+mod text_bound;
 mod timeseries;
 mod wall;
 

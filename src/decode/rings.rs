@@ -74,6 +74,15 @@ pub enum DecodeError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A few words of a ring can be long names.
+    #[error(
+        "its samples are more than {most} bytes of text, which is all that they may be; make room where \
+         the files go, or choose another directory for them"
+    )]
+    TooMuchText {
+        /// What they may be.
+        most: u64,
+    },
     /// Hosts that do not make one time series.
     #[error("cannot put the hosts into one time series: {what}")]
     Hosts {

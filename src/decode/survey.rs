@@ -7,6 +7,7 @@ use super::facts::{Cost, Gap, HostSummary, SamplerSummary, Spread};
 use super::instances::Instances;
 use super::notes::MAX_NOTES_BYTES;
 use super::rings::{DecodeError, Record, Rings};
+use super::text_bound::TextBound;
 use super::wall::WallClock;
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RowHead};
 use crate::ring::Header;
@@ -54,6 +55,8 @@ pub(super) struct Survey {
     pub end_wall_ns: u64,
     /// From tick 0 to the last sample, by the monotonic clock, ns.
     pub duration_ns: u64,
+    /// Its samples are no more text than that.
+    pub text_bytes: u64,
 }
 
 impl Survey {
@@ -116,6 +119,7 @@ struct Pass {
     instances: Instances,
     counters: Counters,
     wall_clock: WallClock,
+    text: TextBound,
     /// That of the last record.
     segment: Option<usize>,
     start_ns: u64,
@@ -139,6 +143,7 @@ impl Pass {
             instances: Instances::new(limits.instances_of_a_source),
             counters: Counters::default(),
             wall_clock: WallClock::new(limits.clock_steps),
+            text: TextBound::default(),
             segment: None,
             start_ns: header.start_monotonic_ns,
             interval_ns: header.interval_ns,
@@ -222,8 +227,11 @@ impl Pass {
             self.segment = Some(record.segment);
             self.instances.begin_segment();
             self.counters.begin_segment(&record.description.schema);
+            self.text.begin_segment(record.description);
         }
+        self.text.sample();
         for block in record.view.blocks() {
+            self.text.block(&block);
             if block.fault_word != 0 {
                 *self.summary.errors.entry(block.source.name.clone()).or_default() += 1;
             }
@@ -286,10 +294,10 @@ impl Pass {
             self.instances.finish(&description.schema);
         let duration_ns =
             self.last.map_or(0, |last| last.begin_ns.saturating_sub(header.start_monotonic_ns));
-        let Pass { summary, has_data, end_wall_ns, .. } = self;
+        let Pass { summary, has_data, end_wall_ns, text, .. } = self;
         let end_wall_ns =
             if summary.samples_kept == 0 { header.start_wall_ns } else { end_wall_ns };
-        Survey { summary, has_data, end_wall_ns, duration_ns }
+        Survey { summary, has_data, end_wall_ns, duration_ns, text_bytes: text.bytes() }
     }
 }
 

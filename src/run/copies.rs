@@ -11,6 +11,9 @@ use uuid::Uuid;
 /// Before the name of a ring that is another host's mirror.
 pub(super) const MIRROR_PREFIX: &str = "mirror-";
 
+/// Before that of one of another host's that was here when the host had another.
+const EARLIER_PREFIX: &str = "earlier-";
+
 /// Files that could not be opened as rings, and why.
 pub(super) type Refused = Vec<(PathBuf, DecodeError)>;
 
@@ -135,6 +138,7 @@ pub(super) fn any_of(rings: Vec<Ring>, mut refused: Refused) -> Result<Vec<Ring>
 /// The name that a ring of this segment has with its recorder.
 fn segment(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
+    let name = name.strip_prefix(EARLIER_PREFIX).unwrap_or(name);
     Some(name.strip_prefix(MIRROR_PREFIX).unwrap_or(name))
 }
 

@@ -73,7 +73,7 @@ pub enum FinishError {
     Owed {
         /// Which.
         hosts: String,
-        /// Of the last of them.
+        /// Of the first of them.
         why: String,
     },
     /// The directory is full of files of this name.

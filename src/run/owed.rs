@@ -35,7 +35,7 @@ impl FoundRun {
         let owing = known.owing();
         if was_incomplete && !owing.is_empty() && owing.len() == before {
             let why = known.hosts.iter().filter(|host| host.state.is_pending());
-            let why = why.flat_map(|host| &host.errors).last();
+            let why = why.flat_map(|host| host.trouble.iter().chain(host.errors.last())).next();
             return Err(FinishError::Owed {
                 hosts: owing.join(", "),
                 why: why.map_or(String::new(), |failure| failure.message.clone()),
@@ -50,7 +50,7 @@ impl FoundRun {
             cluster::Here { open: Box::new(move || run.open()), missing }
         });
         let cluster::Output { run, hosts: rings, mut unread } =
-            cluster::output(&known, self.run_id, dir.as_deref(), here);
+            cluster::output(&known, self.run_id, dir.as_deref(), &manifest.results_dir, here);
         let decoder = ClusterDecoder::new(run, rings)?;
         unread.extend(decoder.unread().iter().map(|(host, _)| host.clone()));
         if decoder.outline().num_samples == 0 && owing.is_empty() && unread.is_empty() {

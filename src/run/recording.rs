@@ -262,8 +262,13 @@ impl Recording {
         let open: OpenRings = Box::new(move || Ok(inner.rings.whole_copies()?));
         let here = cluster::Here { open, missing: Vec::new() };
         let dir = settled.hosts_dir();
-        let cluster::Output { run, hosts, mut unread } =
-            cluster::output(known, self.inner.run_id, dir.as_deref(), Some(here));
+        let cluster::Output { run, hosts, mut unread } = cluster::output(
+            known,
+            self.inner.run_id,
+            dir.as_deref(),
+            &settled.manifest.results_dir,
+            Some(here),
+        );
         let decoder = ClusterDecoder::new(run, hosts)?;
         unread.extend(decoder.unread().iter().map(|(host, _)| host.clone()));
         Ok((decoder, unread))

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test crate uses another part.
 
 pub mod allocations;
+pub mod bad_memory;
 pub mod cluster;
 pub mod disk;
 pub mod format;

@@ -4,10 +4,11 @@
 //! from outside too. Nothing of the user's `~/.ssh` is read. Needs root and `openssh-server`.
 
 use super::proxy::Proxy;
-use super::{say_skipped, wait_until, wall_clock};
+use super::{bad_memory, say_skipped, wait_until, wall_clock};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -190,6 +191,13 @@ impl Host<'_> {
     pub fn clock_ahead(self, seconds: i64) -> Self {
         fs::create_dir_all(&self.dir).unwrap();
         let library = wall_clock::ahead(&self.dir, seconds);
+        self.server_config(&format!("SetEnv LD_PRELOAD={}", library.display()))
+    }
+
+    /// With rings in memory of which these bytes cannot be read as long as its file `bad` is there.
+    pub fn bad_memory(self, bytes: &Range<u64>) -> Self {
+        fs::create_dir_all(&self.dir).unwrap();
+        let library = bad_memory::bad(&self.dir, bytes);
         self.server_config(&format!("SetEnv LD_PRELOAD={}", library.display()))
     }
 

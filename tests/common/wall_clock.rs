@@ -88,7 +88,8 @@ pub fn ahead(dir: &Path, seconds: i64) -> PathBuf {
     library
 }
 
-fn compile(first: &[&str], more: &[&str], from: &Path, to: &Path) {
+/// Makes a library of a C file.
+pub fn compile(first: &[&str], more: &[&str], from: &Path, to: &Path) {
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-O1"]).args(first).args(more).arg(from).arg("-o").arg(to);
     let output = cc.output().unwrap();

@@ -8,7 +8,7 @@ use crate::cluster::session::{Session, unexpected};
 use std::time::{Duration, Instant};
 
 /// A recorder that is not there may still be on its way, since the host need not know of the end of the
-/// connection over which it was asked for: it is looked for as long as the run lasts, and so long after.
+/// connection over which it was asked for: it is looked for as long as the run lasts, and for so long.
 const LATE: Duration = Duration::from_secs(5);
 /// Between two looks for it, at first and at last.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
@@ -28,12 +28,15 @@ impl Worker {
     /// Ends the recorder that waits there, as soon as there is one, and removes what it has made.
     pub(super) fn withdraw(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
         let mut pause = FIRST_LOOK;
-        let mut patience = None;
+        let (begin, mut patience) = (Instant::now(), None);
         loop {
             if let (Some(stop), None) = (self.stop, patience) {
+                let now = Instant::now();
+                let stop =
+                    now.checked_add(self.shared.limits.given_up).map_or(stop, |it| it.min(stop));
                 // However short the time is, the last look comes before its end.
                 let soon = stop.checked_sub(2 * FIRST_LOOK).unwrap_or(stop);
-                patience = Some((Instant::now() + LATE).min(soon));
+                patience = Some((begin + LATE).min(soon));
             }
             let deadline = Instant::now() + self.shared.limits.timeout;
             let deadline = self.stop.map_or(deadline, |stop| stop.min(deadline));
@@ -211,6 +214,7 @@ mod tests {
             heartbeat: None,
             orphan_timeout: Duration::from_secs(600),
             host_bytes: 0,
+            given_up: Duration::MAX,
         };
         let host = Arc::new(Slow::default());
         let way = Arc::new(Way(host.clone()));

@@ -6,12 +6,12 @@ mod output;
 use super::builder::RecorderBuilder;
 use super::manifest::Manifest;
 use crate::cluster::clock::now;
-use crate::cluster::collect::MAX_HOST_BYTES;
+use crate::cluster::collect::{MAX_HOST_BYTES, MAX_HOST_TEXT_BYTES};
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::launch::{HostPlan, Launch, Limits};
 use crate::cluster::local::{self, Locality};
 use crate::cluster::machine::MachineIdentity;
-use crate::cluster::protocol;
+use crate::cluster::protocol::{self, START_PATIENCE};
 use crate::cluster::record::{Failure, FailureKind, HostRecord, HostState};
 use crate::cluster::ways::{HostOptions, Ways};
 use crate::place::Place;
@@ -38,6 +38,8 @@ const DEFAULT_ORPHAN_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 /// that is at most, one of so many.
 const GOODBYE: Duration = Duration::from_secs(3);
 const GOODBYE_SHARE: u32 = 4;
+/// How long the stop of a run waits at most for hosts that were given up.
+const GIVEN_UP: Duration = Duration::from_secs(2);
 /// Part of the disk that all hosts together may take, one of so many.
 const FREE_SHARE: u64 = 2;
 
@@ -226,6 +228,8 @@ fn begin(
         heartbeat: cluster.options.heartbeat,
         orphan_timeout: orphan_timeout(&cluster.options),
         host_bytes: host_bytes(dir, remote),
+        // Of an earlier run nobody waits for anything else.
+        given_up: if agents.is_some() { GIVEN_UP } else { Duration::MAX },
     };
     let ways = Arc::new(Ways::new(&cluster.options));
     match Launch::begin(plans, ways, limits, here) {
@@ -262,9 +266,21 @@ fn host_dir_name(index: usize) -> String {
 
 /// What one of so many hosts may take here.
 fn host_bytes(dir: Option<&Path>, hosts: usize) -> u64 {
+    share_of_free(dir, hosts).min(MAX_HOST_BYTES)
+}
+
+/// What one of so many may take of the disk of a directory.
+fn share_of_free(dir: Option<&Path>, hosts: usize) -> u64 {
     let free = dir.and_then(|dir| rustix::fs::statvfs(dir).ok());
     let free = free.map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize));
-    (free / FREE_SHARE / (hosts.max(1) as u64)).min(MAX_HOST_BYTES)
+    free / FREE_SHARE / (hosts.max(1) as u64)
+}
+
+/// What the samples of one of so many hosts may be as text, in files that go to that directory, which
+/// need not be there yet.
+fn text_bytes(results_dir: &Path, hosts: usize) -> u64 {
+    let is_there = results_dir.ancestors().find(|dir| dir.is_dir());
+    share_of_free(is_there, hosts).min(MAX_HOST_TEXT_BYTES)
 }
 
 fn agent_settings(settings: &RecorderBuilder, manifest: &Manifest) -> protocol::Settings {
@@ -344,7 +360,7 @@ impl Cluster {
     pub fn stop(&mut self, timeout: Duration) {
         let bound = Bound::new(timeout, Instant::now());
         self.stop = Some(bound);
-        if let Some(launch) = &self.launch {
+        if let Some(launch) = &mut self.launch {
             launch.stop(bound.deadline);
         }
     }
@@ -374,11 +390,12 @@ impl Cluster {
     }
 
     /// The conversations are over. What is here of the hosts is safe, but for that of those that are
-    /// `kept`, and is removed there. Returns sentences on what stays there all the same.
+    /// `kept`, by the names of the output, and is removed there. Returns sentences on what stays there all the same.
     pub fn end(&mut self, manifest: &mut ClusterManifest, kept: &[String]) -> Vec<String> {
         let Some(launch) = self.launch.take() else { return Vec::new() };
+        let kept = output::with_owners(manifest, kept);
         let goodbye = self.stop.map_or(GOODBYE, |bound| bound.goodbye());
-        merge(manifest, launch.end(kept, Instant::now() + goodbye));
+        merge(manifest, launch.end(&kept, Instant::now() + goodbye));
         let places = [("ring-dir", &manifest.ring_base), ("mirror-dir", &manifest.mirror_base)];
         let places = places.into_iter().filter_map(|(option, dir)| {
             Some(format!(" --{option} {}", shell_words::quote(dir.as_deref()?)))
@@ -442,15 +459,71 @@ pub(super) fn fetch(
             (_, HostState::Collected) => {}
             // One that was never known to be ready has nothing, as far as is known.
             (HostState::SettingUp, _) => host.state = HostState::Failed,
+            // Whatever waited there for its start has ended by itself, and left nothing.
+            (_, HostState::GivenUp) if was_given_up_long_ago(host) => {
+                host.state = HostState::Failed
+            }
             _ => {}
         }
     }
     cluster
 }
 
+fn was_given_up_long_ago(host: &HostRecord) -> bool {
+    let since = host.errors.last().map_or(0, |failure| failure.time_unix_ns);
+    now().wall_ns.saturating_sub(since) > 2 * START_PATIENCE.as_nanos() as u64
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_has_its_share_of_the_disk_that_the_files_go_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = share_of_free(Some(dir.path()), 0) * FREE_SHARE;
+        let share = text_bytes(&dir.path().join("not/there/yet"), 1000);
+        // Others write too.
+        assert!(
+            share > 0 && share <= free / 1000 && share <= MAX_HOST_TEXT_BYTES,
+            "{share} of {free}"
+        );
+        assert!(text_bytes(dir.path(), 1) <= MAX_HOST_TEXT_BYTES);
+        assert!(host_bytes(Some(dir.path()), 1000) <= share_of_free(None, 1));
+    }
+
+    #[test]
+    fn what_was_given_up_long_ago_is_owed_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        // A port that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = |time_unix_ns| {
+            let spec = format!("ssh://127.0.0.1:{port}").parse().unwrap();
+            let mut host = HostRecord::new(spec, Uuid::nil(), HostState::GivenUp);
+            let message = "no answer".to_owned();
+            host.add_error(Failure { kind: FailureKind::Ssh, time_unix_ns, message });
+            host
+        };
+        for (time_unix_ns, owed) in [(now().wall_ns, 1), (now().wall_ns - 3_600_000_000_000, 0)] {
+            let options = HostOptions {
+                ssh_config: Some("/dev/null".into()),
+                stop_timeout: Duration::from_secs(1),
+                ..HostOptions::default()
+            };
+            let mut manifest = ClusterManifest {
+                options,
+                hosts: vec![host(time_unix_ns)],
+                ring_base: None,
+                mirror_base: None,
+                interval_ns: 1,
+                start_wall_ns: 1,
+                is_incomplete: true,
+            };
+            fetch(&mut manifest, Some(dir.path()), &mut |_, _| {});
+            assert_eq!(manifest.owing().len(), owed);
+            assert_eq!(manifest.hosts[0].errors.len(), 1, "why is still known");
+        }
+    }
 
     #[test]
     fn the_stop_waits_no_longer_in_all_than_is_allowed() {

@@ -1,7 +1,7 @@
 //! What came of the hosts of a run, for people and for the output: every host as it was asked for, with
 //! its rings as they lie in the run's directory, what went wrong with it, and its clock.
 
-use super::{ClusterManifest, HOSTS_DIR, host_dir_name};
+use super::{ClusterManifest, HOSTS_DIR, host_dir_name, text_bytes};
 use crate::cluster::clock::now;
 use crate::cluster::record::{Failure, FailureKind, HostRecord, HostState};
 use crate::decode::{
@@ -81,14 +81,16 @@ pub(in crate::run) struct Output {
     pub unread: Vec<String>,
 }
 
-/// What the output is made from. Without `here`, this machine has no rings, though it may be one of
-/// the hosts.
+/// What the output is made from, which goes to `results_dir`. Without `here`, this machine has no rings,
+/// though it may be one of the hosts.
 pub(in crate::run) fn output(
     manifest: &ClusterManifest,
     run_id: Uuid,
     dir: Option<&Path>,
+    results_dir: &Path,
     mut here: Option<Here>,
 ) -> Output {
+    let most_text_bytes = text_bytes(results_dir, manifest.hosts.len());
     let first_name = first_names(manifest);
     let by_name: HashMap<&str, usize> =
         manifest.hosts.iter().enumerate().map(|(at, host)| (&*host.spec.name, at)).collect();
@@ -115,6 +117,9 @@ pub(in crate::run) fn output(
             }
         };
         let mut rings = HostRings::new(name, data);
+        if owner.state != HostState::Here {
+            rings.most_text_bytes = Some(most_text_bytes);
+        }
         rings.errors = errors(owner, run_id);
         if !missing.is_empty() {
             unread.push(name.clone());
@@ -164,6 +169,12 @@ fn owner(host: &HostRecord) -> &str {
     }
 }
 
+/// These names of the output, and those that the hosts answered by which have their samples.
+pub(super) fn with_owners(manifest: &ClusterManifest, names: &[String]) -> Vec<String> {
+    let named = manifest.hosts.iter().filter(|host| names.contains(&host.spec.name));
+    names.iter().cloned().chain(named.map(|host| owner(host).to_owned())).collect()
+}
+
 fn errors(host: &HostRecord, run_id: Uuid) -> Vec<HostError> {
     let kind = |kind| match kind {
         FailureKind::Ssh => HostErrorKind::Ssh,
@@ -183,7 +194,7 @@ fn errors(host: &HostRecord, run_id: Uuid) -> Vec<HostError> {
             kind: HostErrorKind::Collection,
             time_unix_ns: now().wall_ns,
             message: format!(
-                "its samples were not fetched in time{why}; fetch them with: ringstat recover {run_id}"
+                "its samples were not all fetched in time{why}; fetch them with: ringstat recover {run_id}"
             ),
         });
     } else if host.state == HostState::SettingUp {
