@@ -93,7 +93,7 @@ pub mod agents {
 pub mod fuzzing {
     pub use crate::cluster::protocol::{
         Chunk, FileEntry, Frames, MAX_FRAME_BYTES, Marker, Message, ProtocolError, Reply, Request,
-        put_chunk, put_control,
+        VERSION, put_chunk, put_control,
     };
     pub use crate::cluster::scripted::collect_from;
     pub use crate::record::{

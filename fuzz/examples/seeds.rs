@@ -1,7 +1,7 @@
 //! Writes the seed corpus, `seeds/`: `cargo run --example seeds` in `fuzz/`. The files are
 //! committed; this is where they come from.
 
-use ringstat::fuzzing::{FileEntry, Reply, Request, put_chunk, put_control};
+use ringstat::fuzzing::{FileEntry, Reply, Request, VERSION, put_chunk, put_control};
 use ringstat::ring::Ring;
 use ringstat::{Decoder, JSON, JSON_COMPACT};
 use ringstat_fuzz::rings::{TEXTS, ring, segment};
@@ -143,8 +143,10 @@ fn manifests() -> Vec<(&'static str, String)> {
 
 /// What agents and launchers say, frame by frame.
 fn conversations() -> Vec<(&'static str, Vec<u8>)> {
-    let hello = r#"{"hello":{"version":1,"ringstat":"0.1.0","hostname":"h","machine":{"machine_id":"00000000-0000-0000-0000-000000000000","boot_id":"00000000-0000-0000-0000-000000000001","network":7},"clock_synchronised":true}}"#;
-    let hello: Reply = serde_json::from_str(hello).expect("a reply");
+    let hello = r#"{"hello":{"version":0,"ringstat":"0.1.0","hostname":"h","machine":{"machine_id":"00000000-0000-0000-0000-000000000000","boot_id":"00000000-0000-0000-0000-000000000001","network":7},"clock_synchronised":true}}"#;
+    // One that is of this version is heard to the end.
+    let hello = hello.replace("\"version\":0", &format!("\"version\":{VERSION}"));
+    let hello: Reply = serde_json::from_str(&hello).expect("a reply");
     let files = |bytes| Reply::Files(vec![FileEntry { segment: 3, is_mirror: true, bytes }]);
     let frames = |replies: &[&Reply]| {
         let mut bytes = Vec::new();
