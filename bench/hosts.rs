@@ -237,7 +237,7 @@ fn main() -> Result<()> {
     let python = bench.by_python()?;
     row("ssh and python3 for every sample", python);
     // By default there are six samples to a heartbeat.
-    let rows = [("no heartbeat", "off"), ("one to 6 samples", "3s"), ("one to each", "500ms")];
+    let rows = [("no heartbeat", "off"), ("one to 30 samples", "15s"), ("one to each", "500ms")];
     for (what, heartbeat) in rows {
         let [once, each] = bench.by_agent(seconds, heartbeat)?;
         row(&format!("agent, {what}: each sample"), each);
