@@ -476,13 +476,20 @@ fn samples_that_are_lost_are_spoken_of() {
     }
 }
 
-#[test]
-fn what_another_host_may_still_record_is_left_to_it_unless_it_is_named() {
+/// Runs `test` where the default directories are its own.
+fn where_nobody_else_records(test: impl FnOnce(&World) + Send) {
     with_own_mounts("recovering from the default directories", || {
         let world = World::new();
         let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
         let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
-        let (dir, id) = killed(&world, 5);
+        test(&world);
+    });
+}
+
+#[test]
+fn what_another_host_may_still_record_is_left_to_it_unless_it_is_named() {
+    where_nobody_else_records(|world| {
+        let (dir, id) = killed(world, 5);
         let dirs = [dir, world.run_dir(&world.mirrors())];
         let paths = dirs.each_ref().map(|dir| dir.join("run.json"));
         let text = fs::read_to_string(&paths[0]).unwrap();
@@ -520,11 +527,8 @@ fn what_another_host_may_still_record_is_left_to_it_unless_it_is_named() {
 
 #[test]
 fn a_run_of_this_host_that_was_booted_since_is_dead() {
-    with_own_mounts("recovering from the default directories", || {
-        let world = World::new();
-        let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
-        let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
-        let (dir, id) = killed(&world, 5);
+    where_nobody_else_records(|world| {
+        let (dir, id) = killed(world, 5);
         for dir in [dir, world.run_dir(&world.mirrors())] {
             let path = dir.join("run.json");
             let text = fs::read_to_string(&path).unwrap();
@@ -539,10 +543,7 @@ fn a_run_of_this_host_that_was_booted_since_is_dead() {
 
 #[test]
 fn without_a_name_all_dead_runs_are_recovered_and_then_none_is_left() {
-    with_own_mounts("recovering from the default directories", || {
-        let world = World::new();
-        let _shm = Tmpfs::over(Path::new("/dev/shm"), "size=200m");
-        let _var_tmp = Tmpfs::over(Path::new("/var/tmp"), "size=200m");
+    where_nobody_else_records(|world| {
         let base =
             PathBuf::from(format!("/dev/shm/ringstat-{}", rustix::process::geteuid().as_raw()));
         let mut live = Vec::new();

@@ -112,8 +112,8 @@ impl<M: Memory> Segment<M> {
 
     /// Entries of the dictionary that were written.
     pub(crate) fn entries_used(&self) -> u32 {
-        // Pairs with the store in `add_entry`: what was written to them is seen.
-        self.entries_used.load(std::sync::atomic::Ordering::Acquire)
+        // A count for behind the run, when the writer's thread has been waited for.
+        self.entries_used.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Copies one entry of the dictionary, as a reader in this process: zeros if it is unused.
@@ -167,8 +167,8 @@ impl<M: Memory> RingWriter<M> {
         let words = self.segment.entry(entry);
         dictionary::write(words, entry, self.seed, (source, identity, seq), name);
         self.entries_used.set(entry + 1);
-        // Pairs with the load in `Segment::entries_used`.
-        self.segment.entries_used.store(entry + 1, std::sync::atomic::Ordering::Release);
+        // See `Segment::entries_used`.
+        self.segment.entries_used.store(entry + 1, std::sync::atomic::Ordering::Relaxed);
         Some(entry)
     }
 }

@@ -61,6 +61,9 @@ struct Watched {
     next_part: usize,
     /// The name that the next look begins with.
     next_name: u32,
+    /// Names that there were at the last look. The count says nothing of whether the newest can be seen
+    /// yet; one look later they can.
+    named: u32,
     file: File,
     path: PathBuf,
 }
@@ -71,14 +74,16 @@ impl Watched {
         let parts =
             [0..HEADER_BYTES.words().0 as usize, self.next_part..self.next_part + PART_WORDS];
         self.next_part = if parts[1].end < self.head.len() { parts[1].end } else { 0 };
-        let names = self.next_name..self.next_name.saturating_add(PART_NAMES);
-        self.next_name = if names.end < self.segment.entries_used() { names.end } else { 0 };
+        let end = self.next_name.saturating_add(PART_NAMES).min(self.named);
+        let names = self.next_name..end;
+        self.next_name = if end < self.named { end } else { 0 };
+        self.named = self.segment.entries_used();
         self.damage_in(&parts, names)
     }
 
     /// A look at all of it.
     fn damage_anywhere(&self) -> Option<&'static str> {
-        self.damage_in(std::slice::from_ref(&(0..self.head.len())), 0..u32::MAX)
+        self.damage_in(std::slice::from_ref(&(0..self.head.len())), 0..self.segment.entries_used())
     }
 
     fn damage_in(&self, parts: &[Range<usize>], names: Range<u32>) -> Option<&'static str> {
@@ -92,11 +97,10 @@ impl Watched {
             .or(is_overwritten.then_some(OVERWRITTEN))
     }
 
-    /// Whether one of these names, as far as they were written, does not verify any more.
-    fn lacks_any_of(&self, names: Range<u32>) -> bool {
+    /// Whether one of these names does not verify any more.
+    fn lacks_any_of(&self, mut names: Range<u32>) -> bool {
         let seed = self.segment.header().seed();
-        let mut written = names.start..names.end.min(self.segment.entries_used());
-        written.any(|name| ring::read_entry(&self.segment.copy_entry(name), name, seed).is_none())
+        names.any(|name| ring::read_entry(&self.segment.copy_entry(name), name, seed).is_none())
     }
 
     fn sentence(&self, what: &str) -> String {
@@ -159,6 +163,7 @@ impl Watch {
             head: segment.head().iter().map(|word| word.load(Ordering::Relaxed)).collect(),
             next_part: 0,
             next_name: 0,
+            named: 0,
             file: file.try_clone()?,
             path: path.to_owned(),
         };
