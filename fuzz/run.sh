@@ -2,8 +2,8 @@
 # Runs every fuzz target for SECONDS (default 60), or those named behind it, as many at a time as
 # there are CPUs:
 #     fuzz/run.sh [SECONDS [TARGET...]]
-# Needs a nightly toolchain; installs cargo-fuzz if it is missing. The corpus grows in fuzz/corpus, a
-# finding is left in fuzz/artifacts with its log, which is printed, and the exit status is 1.
+# Installs cargo-fuzz if it is missing. The corpus grows in fuzz/corpus, a finding is left in
+# fuzz/artifacts with its log, which is printed, and the exit status is 1.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
@@ -11,8 +11,14 @@ seconds=${1:-60}
 [ $# -gt 0 ] || set -- proc_text ring_bytes metadata_merge manifest timeseries_json hosts known_hosts agent_says launcher_says
 
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
-cargo +nightly fuzz build
-programs=target/$(rustc +nightly -vV | sed -n 's/^host: //p')/release
+# The sanitizer is for a nightly compiler; a stable one has it too, where it is allowed to.
+if [[ "$(rustup toolchain list 2>/dev/null)" == *nightly* ]]; then
+  export RUSTUP_TOOLCHAIN=nightly
+else
+  export RUSTC_BOOTSTRAP=1
+fi
+cargo fuzz build
+programs=target/$(rustc -vV | sed -n 's/^host: //p')/release
 
 fuzz() {
   local target=$1 log=artifacts/$1/log
