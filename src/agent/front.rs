@@ -2,6 +2,7 @@
 //! request, and ends with the connection. What it does is start a recorder, pass on what that is told,
 //! and read the rings that it has left.
 
+use super::others::{RECORDER, is_recorded_by};
 use super::recorder::{RecorderOrder, Report};
 use super::rings::{self, RingFile};
 use super::socket::{Ask, Told, ask};
@@ -51,6 +52,27 @@ fn is_nobody(error: &io::Error) -> bool {
     )
 }
 
+/// The answer of a run's recorder; `None` if there is no recorder.
+fn ask_recorder(place: &Place, question: Ask, patience: Duration) -> Result<Option<Told>, String> {
+    for (dir, _) in rings::dirs(place) {
+        match ask(&dir, question, patience) {
+            Ok(told) => return Ok(Some(told)),
+            Err(error) if is_nobody(&error) => {}
+            Err(error) => return Err(format!("the recorder does not answer: {error}")),
+        }
+    }
+    Ok(None)
+}
+
+/// What there is of a run.
+fn state_of(place: &Place, question: Ask, patience: Duration) -> RecorderState {
+    match ask_recorder(place, question, patience) {
+        Ok(Some(Told::State(state))) => state,
+        _ if rings::is_there(place) => RecorderState::Ended,
+        _ => RecorderState::None,
+    }
+}
+
 struct Front {
     place: Option<Place>,
     /// As they were listed last.
@@ -94,7 +116,13 @@ impl Front {
             }
             Request::Attach(place) => {
                 self.place = Some(place);
-                Ok(Reply::Attached(self.seen()))
+                Ok(Reply::Attached(self.state(Ask::Beat)))
+            }
+            // Here alone: a look at others' processes may take its time.
+            Request::Look { place, user } => {
+                let is_own = state_of(&place, Ask::State, ANSWER) != RecorderState::None;
+                let is_there = || user.is_some_and(|user| is_recorded_by(&user, place.run_id));
+                Ok(Reply::Seen(is_own || is_there()))
             }
             Request::Prepare(settings) => self.prepare(*settings),
             Request::Go { start_monotonic_ns } => self.go(start_monotonic_ns),
@@ -132,34 +160,11 @@ impl Front {
 
     /// The recorder's answer; `None` if there is no recorder.
     fn ask(&self, question: Ask, patience: Duration) -> Result<Option<Told>, String> {
-        let place = self.place()?;
-        for (dir, _) in rings::dirs(place) {
-            match ask(&dir, question, patience) {
-                Ok(told) => return Ok(Some(told)),
-                Err(error) if is_nobody(&error) => {}
-                Err(error) => return Err(format!("the recorder does not answer: {error}")),
-            }
-        }
-        Ok(None)
+        ask_recorder(self.place()?, question, patience)
     }
 
     fn state(&self, question: Ask) -> RecorderState {
-        match (self.ask(question, ANSWER), &self.place) {
-            (Ok(Some(Told::State(state))), _) => state,
-            (_, Some(place)) if rings::is_there(place) => RecorderState::Ended,
-            _ => RecorderState::None,
-        }
-    }
-
-    /// What there is of the run, also if another user of this host records it: that one's directories
-    /// are its own, and all that can be seen is that it is there.
-    fn seen(&self) -> RecorderState {
-        match (self.state(Ask::Beat), &self.place) {
-            (RecorderState::None, Some(place)) if rings::is_recorded_by_others(place.run_id) => {
-                RecorderState::Prepared
-            }
-            (state, _) => state,
-        }
+        self.place.as_ref().map_or(RecorderState::None, |place| state_of(place, question, ANSWER))
     }
 
     fn prepare(&self, settings: Settings) -> Result<Reply, String> {
@@ -177,7 +182,7 @@ impl Front {
         let cannot = |error: io::Error| format!("the recorder cannot be started: {error}");
         let mut child = Command::new("/proc/self/exe")
             .arg0("ringstat")
-            .args(rings::RECORDER)
+            .args(RECORDER)
             .arg(place.run_id.to_string())
             .current_dir("/")
             .stdin(Stdio::piped())

@@ -97,8 +97,19 @@ pub(super) enum Command {
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub name: String,
-    /// Its number, and its run there; `None` for this machine, which is recorded without an agent.
-    pub remote: Option<(usize, Place)>,
+    /// `None` for this machine, which is recorded without an agent.
+    pub remote: Option<RemoteClaim>,
+}
+
+/// One that is recorded by an agent.
+#[derive(Debug, Clone)]
+pub(super) struct RemoteClaim {
+    /// Its number.
+    pub index: usize,
+    /// Its run there.
+    pub place: Place,
+    /// Who logs in there, if that is known.
+    pub user: Option<String>,
 }
 
 /// What the threads of all hosts have in common.

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Version of all this. The launcher brings its agent along, so that it differs only where
 /// `--remote-binary` names another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Begins the first line that is the agent's own.
 pub const START_MARKER: &str = "\u{1}ringstat-agent ";
 /// Longest frame, without length and checksum.
@@ -54,6 +54,15 @@ pub enum Request {
     },
     /// All that follows is about this run.
     Attach(Place),
+    /// Is there anything of this other run on this machine, which may have another name? All else is still
+    /// about the run that was [attached](Self::Attach) to.
+    Look {
+        /// The other run.
+        place: Place,
+        /// Who logs in where it is recorded, if that is known: another user's recorder is seen only if it
+        /// is that one's.
+        user: Option<String>,
+    },
     /// Get everything ready, and wait for [`Go`](Self::Go).
     Prepare(Box<Settings>),
     /// Tick 0 is at this instant of the host's `CLOCK_MONOTONIC`.
@@ -96,6 +105,8 @@ pub enum Reply {
     },
     /// To [`Request::Attach`].
     Attached(RecorderState),
+    /// To [`Request::Look`]: whether there is.
+    Seen(bool),
     /// To [`Request::Prepare`]: it waits.
     Prepared,
     /// To [`Request::Go`].

@@ -8,7 +8,7 @@ mod given_up;
 use super::clock::{self, Offset};
 use super::collect::{CollectError, Collected, collect};
 use super::launch::{Command, Event, HostPlan, Shared, lock};
-use super::protocol::{Place, RecorderState, Reply, Request};
+use super::protocol::{RecorderState, Reply, Request};
 use super::record::{Failure, FailureKind, HostRecord, HostState};
 use super::session::{Session, SessionError, unexpected};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
@@ -210,6 +210,7 @@ impl Worker {
         let ssh = |is_lost| move |what: String| Trouble { kind: FailureKind::Ssh, what, is_lost };
         let shared = self.shared.clone();
         let mut link = shared.connect.connect(&self.plan.spec, deadline).map_err(ssh(true))?;
+        let user = link.user().map(str::to_owned);
         let nonce = Uuid::now_v7().simple().to_string();
         let arguments = format!("agent --nonce {nonce}");
         let command = shared
@@ -220,7 +221,7 @@ impl Worker {
             .exec(&command, deadline)
             .map_err(|error| ssh(true)(format!("the agent cannot be started: {error}")))?;
         let (mut session, hello) = Session::begin(channel, &nonce, deadline)?;
-        let there = self.attach(&mut session, self.plan.place.clone(), deadline)?;
+        let there = self.attach(&mut session, deadline)?;
         if self.phase == Phase::GivenUp {
             return self.withdraw(&mut session);
         }
@@ -229,7 +230,7 @@ impl Worker {
                 record.hostname.clone_from(&hello.hostname);
                 record.clock_synchronised = hello.clock_synchronised;
             });
-            if let Some(first) = self.first_of(hello.machine, &mut session, deadline)? {
+            if let Some(first) = self.first_of(hello.machine, user, &mut session, deadline)? {
                 self.update(|record| record.state = HostState::SameAs(first));
                 self.phase = Phase::Over;
                 return Ok(());
@@ -243,14 +244,14 @@ impl Worker {
         self.converse(&mut session)
     }
 
-    /// What there is of a run on the host; what follows is about that run.
+    /// What there is of the run on the host; what follows is about that run.
     fn attach(
         &self,
         session: &mut Session<'_>,
-        place: Place,
         deadline: Instant,
     ) -> Result<RecorderState, Trouble> {
-        match session.ask(&Request::Attach(place), deadline, "what there is of the run")? {
+        let attach = Request::Attach(self.plan.place.clone());
+        match session.ask(&attach, deadline, "what there is of the run")? {
             Reply::Attached(state) => Ok(state),
             other => Err(unexpected(&other, "what there is of the run").into()),
         }
