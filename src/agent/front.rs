@@ -68,6 +68,8 @@ fn ask_recorder(place: &Place, question: Ask, patience: Duration) -> Result<Opti
 fn state_of(place: &Place, question: Ask, patience: Duration) -> RecorderState {
     match ask_recorder(place, question, patience) {
         Ok(Some(Told::State(state))) => state,
+        // On a host that is out of memory an answer may take longer than is waited for it.
+        _ if rings::is_living(place) => RecorderState::Silent,
         _ if rings::is_there(place) => RecorderState::Ended,
         _ => RecorderState::None,
     }
@@ -173,7 +175,7 @@ impl Front {
             RecorderState::None => {}
             // Of an attempt whose connection was lost.
             RecorderState::Prepared => return Ok(Reply::Prepared),
-            RecorderState::Running { .. } | RecorderState::Ended => {
+            RecorderState::Running { .. } | RecorderState::Silent | RecorderState::Ended => {
                 return Err(format!("run {} is on this host already", place.run_id));
             }
         }
@@ -273,5 +275,35 @@ impl Front {
         let place = self.place()?;
         rings::discard(place).map_err(|error| format!("the rings stay: {error}"))?;
         Ok(Reply::Discarded)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::socket::Listener;
+    use super::*;
+    use crate::run::RunDir;
+    use crate::sampler::file_name;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_recorder_that_does_not_answer_in_time_has_not_ended() {
+        let world = tempfile::tempdir().unwrap();
+        let run_id = Uuid::from_u128(7);
+        let base = world.path().join("rings");
+        let ring_base = Some(base.to_str().unwrap().to_owned());
+        let mirror_base = Some(world.path().join("none").to_str().unwrap().to_owned());
+        let place = Place { run_id, ring_base, mirror_base };
+        let state = || state_of(&place, Ask::Beat, Duration::from_millis(50));
+        assert_eq!(state(), RecorderState::None);
+        let living = RunDir::create(&base, run_id).unwrap();
+        let dir = living.path().to_owned();
+        std::fs::write(dir.join(file_name(0)), [1]).unwrap();
+        let listener = Listener::bind(&dir).unwrap();
+        assert_eq!(state(), RecorderState::Silent);
+        // As when it is killed.
+        drop(living);
+        drop(listener);
+        assert_eq!(state(), RecorderState::Ended);
     }
 }

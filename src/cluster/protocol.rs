@@ -193,6 +193,8 @@ pub enum RecorderState {
         /// Ticks missed.
         missed: u64,
     },
+    /// A recorder that lives, and does not say how it is in time.
+    Silent,
     /// Rings, and no recorder.
     Ended,
 }
