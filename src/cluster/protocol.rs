@@ -27,6 +27,8 @@ pub const START_MARKER: &str = "\u{1}ringstat-agent ";
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 /// Noise that may come before the marker: profiles are chatty, but not endless.
 pub const MAX_NOISE_BYTES: usize = 1 << 20;
+/// Bytes that may come on standard error in one conversation: an agent says little there.
+pub const MAX_STDERR_BYTES: usize = 1 << 20;
 /// Bytes of a ring that go into one chunk, before compression.
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Ring files that one host may have: as many as a run can have at a time, and their mirrors.
@@ -292,6 +294,9 @@ pub enum ProtocolError {
     /// There is no agent behind the noise.
     #[error("no agent speaks within the first {MAX_NOISE_BYTES} bytes")]
     NoMarker,
+    /// It keeps us reading what nobody wants.
+    #[error("more than {MAX_STDERR_BYTES} bytes on standard error")]
+    Stderr,
 }
 
 /// Puts a frame around a control message, behind what `out` has.

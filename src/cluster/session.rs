@@ -4,15 +4,17 @@
 
 use super::clock::{self, Offset, RoundTrip, now};
 use super::protocol::{
-    Frames, Hello, MAX_FRAME_BYTES, Marker, Message, ProtocolError, RecorderState, Reply, Request,
-    VERSION, put_control,
+    Frames, Hello, MAX_FRAME_BYTES, MAX_STDERR_BYTES, Marker, Message, ProtocolError,
+    RecorderState, Reply, Request, VERSION, put_control,
 };
 use super::transport::{Channel, End};
 use std::io;
 use std::time::{Duration, Instant};
 
 /// Bytes of standard error that are kept: the last ones say why.
-const MAX_STDERR_BYTES: usize = 4 << 10;
+const KEPT_STDERR_BYTES: usize = 4 << 10;
+/// Bytes of it that are read before there is a look at anything else.
+const STDERR_BYTES_AT_ONCE: usize = 64 << 10;
 /// Characters of anything an agent says that are shown.
 const SHOWN_CHARS: usize = 500;
 /// Bytes read at a time.
@@ -83,6 +85,8 @@ pub struct Session<'l> {
     frames: Frames,
     out: Vec<u8>,
     stderr: Vec<u8>,
+    /// All that came there.
+    stderr_bytes: usize,
     buffer: Vec<u8>,
     pings: u64,
 }
@@ -103,6 +107,7 @@ impl<'l> Session<'l> {
             frames: Frames::default(),
             out: Vec::new(),
             stderr: Vec::new(),
+            stderr_bytes: 0,
             buffer: vec![0; READ_BYTES],
             pings: 0,
         };
@@ -184,9 +189,9 @@ impl<'l> Session<'l> {
     /// agent says nothing of itself.
     ///
     /// # Errors
-    /// [`SessionError::Lost`].
+    /// [`SessionError::Lost`], [`SessionError::Protocol`].
     pub fn listen(&mut self) -> Result<(), SessionError> {
-        self.drain_stderr();
+        self.drain_stderr()?;
         match self.channel.read(&mut self.buffer) {
             Ok(0) => Err(self.ended()),
             Ok(count) => {
@@ -231,7 +236,7 @@ impl<'l> Session<'l> {
             match self.channel.write(&self.out) {
                 Ok(count) => drop(self.out.drain(..count)),
                 Err(error) if is_for_later(&error) => {
-                    self.drain_stderr();
+                    self.drain_stderr()?;
                     self.wait(true, deadline, what)?;
                 }
                 Err(error) => return Err(self.lost(&error.to_string())),
@@ -254,7 +259,7 @@ impl<'l> Session<'l> {
     fn read(&mut self, deadline: Instant, what: &'static str) -> Result<usize, SessionError> {
         loop {
             // Before each look: what is not read of this one stops the other.
-            self.drain_stderr();
+            self.drain_stderr()?;
             match self.channel.read(&mut self.buffer) {
                 Ok(0) => return Err(self.ended()),
                 Ok(count) => return Ok(count),
@@ -279,18 +284,28 @@ impl<'l> Session<'l> {
         }
     }
 
-    fn drain_stderr(&mut self) {
+    /// What is there of standard error now, but not without end: whoever waits looks again.
+    fn drain_stderr(&mut self) -> Result<(), SessionError> {
         let mut bytes = [0; 4096];
-        // However it ends, the other stream says so too.
-        while let Ok(count @ 1..) = self.channel.read_stderr(&mut bytes) {
+        let most = self.stderr_bytes.saturating_add(STDERR_BYTES_AT_ONCE);
+        while self.stderr_bytes < most
+            // However it ends, the other stream says so too.
+            && let Ok(count @ 1..) = self.channel.read_stderr(&mut bytes)
+        {
             self.stderr.extend_from_slice(&bytes[..count]);
-            let surplus = self.stderr.len().saturating_sub(MAX_STDERR_BYTES);
+            let surplus = self.stderr.len().saturating_sub(KEPT_STDERR_BYTES);
             self.stderr.drain(..surplus);
+            self.stderr_bytes += count;
+            if self.stderr_bytes > MAX_STDERR_BYTES {
+                return Err(ProtocolError::Stderr.into());
+            }
         }
+        Ok(())
     }
 
     fn lost(&mut self, why: &str) -> SessionError {
-        self.drain_stderr();
+        // What it has said is shown, however much there is more.
+        let _ = self.drain_stderr();
         let said = shown(&String::from_utf8_lossy(&self.stderr));
         SessionError::Lost(if said.is_empty() {
             shown(why)
