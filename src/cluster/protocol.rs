@@ -297,6 +297,9 @@ pub enum ProtocolError {
     /// It keeps us reading what nobody wants.
     #[error("more than {MAX_STDERR_BYTES} bytes on standard error")]
     Stderr,
+    /// It speaks out of turn.
+    #[error("it says something that was not asked for")]
+    Unasked,
 }
 
 /// Puts a frame around a control message, behind what `out` has.
@@ -357,6 +360,11 @@ impl Frames {
     /// More bytes have come. Never holds more than one frame beyond what is [taken](Self::take).
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
+    }
+
+    /// Whether nothing is there that was not [taken](Self::take).
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// The next message, if all of it is there.

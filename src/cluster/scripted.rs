@@ -269,6 +269,19 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_speaks_when_it_was_not_asked_is_none() {
+        let script = Script::new().says(&Reply::Goodbye);
+        let listened = |step| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            session_with(&script.0, step, 0, deadline).unwrap().listen()
+        };
+        for step in [1, usize::MAX] {
+            // Behind its first words, and with them.
+            assert_eq!(listened(step), Err(SessionError::Protocol(ProtocolError::Unasked)));
+        }
+    }
+
+    #[test]
     fn another_version_is_told_so() {
         let mut old = Hello::here("h".into(), None);
         old.version = VERSION + 1;

@@ -185,19 +185,19 @@ impl<'l> Session<'l> {
         Ok((offset, state))
     }
 
-    /// Takes what has come, without waiting: the library under it answers what the server asks. An
-    /// agent says nothing of itself.
+    /// Looks whether anything has come, without waiting: the library under it answers what the server
+    /// asks. An agent says nothing of itself, and what it says all the same is not kept.
     ///
     /// # Errors
     /// [`SessionError::Lost`], [`SessionError::Protocol`].
     pub fn listen(&mut self) -> Result<(), SessionError> {
         self.drain_stderr()?;
+        if !self.frames.is_empty() {
+            return Err(ProtocolError::Unasked.into());
+        }
         match self.channel.read(&mut self.buffer) {
             Ok(0) => Err(self.ended()),
-            Ok(count) => {
-                self.frames.push(&self.buffer[..count]);
-                Ok(())
-            }
+            Ok(_) => Err(ProtocolError::Unasked.into()),
             Err(error) if is_for_later(&error) => Ok(()),
             Err(error) => Err(self.lost(&error.to_string())),
         }
