@@ -19,6 +19,8 @@ const STDERR_BYTES_AT_ONCE: usize = 64 << 10;
 const SHOWN_CHARS: usize = 500;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
+/// Between two looks whether an answer is still waited for.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long is waited for how a command ended, when its output has.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -153,36 +155,54 @@ impl<'l> Session<'l> {
         self.reply(deadline, what)
     }
 
-    /// What `trips` questions say of the host's clocks, and the recorder, if it was to be told of them.
+    /// What `trips` questions say of the host's clocks.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn clock(
-        &mut self,
-        trips: usize,
-        beat: bool,
-        deadline: Instant,
-    ) -> Result<(Offset, RecorderState), SessionError> {
+    pub fn clock(&mut self, trips: usize, deadline: Instant) -> Result<Offset, SessionError> {
         let mut found = Vec::with_capacity(trips);
-        let mut state = RecorderState::None;
-        for trip in 0..trips.max(1) {
-            self.pings += 1;
-            let id = self.pings;
-            let asked = now();
-            let beat = beat && trip == 0;
-            let reply = self.ask(&Request::Ping { id, beat }, deadline, "what time it is")?;
-            let heard = now();
-            match reply {
-                Reply::Pong { id: same, now: answer, recorder } if same == id => {
-                    state = recorder.unwrap_or(state);
-                    // The first one also asks the recorder, and takes longer.
-                    found.push(RoundTrip { asked, answer, heard });
-                }
-                other => return Err(unexpected(&other, "the time")),
-            }
+        for _ in 0..trips.max(1) {
+            found.push(self.ping(false, &mut || deadline)?.0);
         }
-        let offset = clock::best(&found).unwrap_or_default();
-        Ok((offset, state))
+        Ok(clock::best(&found).unwrap_or_default())
+    }
+
+    /// As [`clock`](Self::clock) by one question, which the recorder hears of, and how that is. `until`
+    /// is asked again and again how long the answer may take.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn beat(
+        &mut self,
+        until: &mut dyn FnMut() -> Instant,
+    ) -> Result<(Offset, RecorderState), SessionError> {
+        let (trip, state) = self.ping(true, until)?;
+        Ok((clock::best(&[trip]).unwrap_or_default(), state))
+    }
+
+    fn ping(
+        &mut self,
+        beat: bool,
+        until: &mut dyn FnMut() -> Instant,
+    ) -> Result<(RoundTrip, RecorderState), SessionError> {
+        const WHAT: &str = "what time it is";
+        self.pings += 1;
+        let id = self.pings;
+        let asked = now();
+        self.say(&Request::Ping { id, beat }, until(), WHAT)?;
+        let reply = loop {
+            let deadline = until();
+            match self.reply(deadline.min(Instant::now() + LOOK), WHAT) {
+                Err(SessionError::TimedOut(_)) if Instant::now() < deadline => {}
+                other => break other?,
+            }
+        };
+        match reply {
+            Reply::Pong { id: same, now: answer, recorder } if same == id => {
+                Ok((RoundTrip { asked, answer, heard: now() }, recorder.unwrap_or_default()))
+            }
+            other => Err(unexpected(&other, "the time")),
+        }
     }
 
     /// Looks whether anything has come, without waiting: the library under it answers what the server

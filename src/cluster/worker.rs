@@ -258,7 +258,7 @@ impl Worker {
     }
 
     fn set_up(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
-        self.measure(session, CLOCK_TRIPS, false, deadline)?;
+        self.measure(session, deadline)?;
         let Some(settings) = self.plan.settings.clone() else { return Ok(()) };
         let prepare = Request::Prepare(Box::new(settings));
         self.has_asked_to_prepare = true;
@@ -341,7 +341,7 @@ impl Worker {
     fn collect(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
         // A connection that was cut and not ended says so only by its silence: a new one is sooner there
         // than the deadline.
-        session.clock(1, false, deadline.min(Instant::now() + PING_PATIENCE))?;
+        session.clock(1, deadline.min(Instant::now() + PING_PATIENCE))?;
         // The answer to an earlier one may have been lost: then that has ended it.
         let is_first = !std::mem::replace(&mut self.has_asked_to_stop, true);
         match session.ask(&Request::Stop, deadline, "the stop")? {
@@ -350,7 +350,7 @@ impl Worker {
             other => return Err(unexpected(&other, "the stop").into()),
         }
         self.update(|record| record.is_stopped = true);
-        self.measure(session, CLOCK_TRIPS, false, deadline)?;
+        self.measure(session, deadline)?;
         let shared = self.shared.clone();
         let most = shared.limits.host_bytes;
         let mut progress = |bytes| {
@@ -385,17 +385,15 @@ impl Worker {
         self.phase = Phase::Over;
     }
 
-    fn measure(
-        &mut self,
-        session: &mut Session<'_>,
-        trips: usize,
-        beat: bool,
-        deadline: Instant,
-    ) -> Result<RecorderState, Trouble> {
-        let (offset, there) = session.clock(trips, beat, deadline)?;
+    fn measure(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
+        let offset = session.clock(CLOCK_TRIPS, deadline)?;
+        self.has_measured(offset);
+        Ok(())
+    }
+
+    fn has_measured(&mut self, offset: Offset) {
         self.offset = offset;
         self.update(|record| record.add_clock(offset));
-        Ok(there)
     }
 
     /// What there is of the run on the host. A recorder that is not there any more is known of at once.
