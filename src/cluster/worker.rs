@@ -4,6 +4,8 @@
 mod beats;
 mod claims;
 mod given_up;
+#[cfg(all(test, not(loom)))]
+mod made_host;
 
 use super::clock::{self, Offset};
 use super::collect::{CollectError, Collected, collect};
@@ -53,24 +55,33 @@ struct Trouble {
     what: String,
     /// Another connection may do better.
     is_lost: bool,
+    /// The agent cannot do it, at least not now.
+    is_refused: bool,
 }
 
 impl From<SessionError> for Trouble {
     fn from(error: SessionError) -> Trouble {
+        let is_refused = matches!(error, SessionError::Refused(_));
         let kind = match error {
             SessionError::NotStarted(_) | SessionError::Lost(_) | SessionError::TimedOut(_) => {
                 FailureKind::Ssh
             }
             _ => FailureKind::Collection,
         };
-        Trouble { kind, is_lost: error.is_lost(), what: error.to_string() }
+        Trouble { kind, is_lost: error.is_lost(), is_refused, what: error.to_string() }
     }
 }
 
 impl From<CollectError> for Trouble {
     fn from(error: CollectError) -> Trouble {
-        Trouble { kind: FailureKind::Collection, is_lost: error.is_lost(), what: error.to_string() }
+        let (is_lost, kind) = (error.is_lost(), FailureKind::Collection);
+        Trouble { kind, is_lost, is_refused: false, what: error.to_string() }
     }
+}
+
+/// Whether a run has no recorder any more.
+fn is_gone(there: RecorderState) -> bool {
+    matches!(there, RecorderState::None | RecorderState::Ended)
 }
 
 /// What takes one host through its phases.
@@ -156,9 +167,12 @@ impl Worker {
 
     /// Whether it is worth another attempt.
     fn goes_on(&mut self, trouble: Trouble) -> bool {
-        let Trouble { kind, what, is_lost } = trouble;
+        let Trouble { kind, what, is_lost, is_refused } = trouble;
+        // A recorder that did not hear of the start or the stop may do so later, or would go on for hours.
+        let may_hear =
+            is_refused && matches!(self.phase, Phase::Ready | Phase::Recording | Phase::Collecting);
         // What is wrong with a connection now may be right with another one later.
-        let is_lost = is_lost || kind == FailureKind::Ssh;
+        let is_lost = is_lost || may_hear || kind == FailureKind::Ssh;
         let failure = Failure { kind, time_unix_ns: clock::now().wall_ns, message: what };
         let phase = self.phase;
         if phase != Phase::GivenUp {
@@ -207,7 +221,10 @@ impl Worker {
 
     /// One connection, for as long as it lasts.
     fn attempt(&mut self, deadline: Instant) -> Result<(), Trouble> {
-        let ssh = |is_lost| move |what: String| Trouble { kind: FailureKind::Ssh, what, is_lost };
+        let ssh = |is_lost| {
+            let kind = FailureKind::Ssh;
+            move |what: String| Trouble { kind, what, is_lost, is_refused: false }
+        };
         let shared = self.shared.clone();
         let mut link = shared.connect.connect(&self.plan.spec, deadline).map_err(ssh(true))?;
         let user = link.user().map(str::to_owned);
@@ -238,6 +255,10 @@ impl Worker {
             self.set_up(&mut session, deadline)?;
         } else if self.phase == Phase::Recording {
             self.find(there);
+        } else if self.phase == Phase::Ready && is_gone(there) {
+            let what = "its recorder had ended before its start".to_owned();
+            let kind = FailureKind::Collection;
+            return Err(Trouble { kind, what, is_lost: false, is_refused: false });
         }
         self.update(|record| record.trouble = None);
         self.tell(Event::SetUp);
@@ -398,8 +419,7 @@ impl Worker {
 
     /// What there is of the run on the host. A recorder that is not there any more is known of at once.
     fn find(&mut self, there: RecorderState) {
-        let is_gone = matches!(there, RecorderState::None | RecorderState::Ended);
-        if is_gone && matches!(self.phase, Phase::Recording | Phase::Collecting) {
+        if is_gone(there) && matches!(self.phase, Phase::Recording | Phase::Collecting) {
             self.update(|record| {
                 if !record.has_lost_recorder {
                     record.has_lost_recorder = true;
