@@ -46,7 +46,7 @@ pub trait Connect: Send + Sync {
 pub struct Limits {
     /// How long a host may take to be reached and to be ready, and to answer.
     pub timeout: Duration,
-    /// Time between two signs of life; none without it.
+    /// Time between two signs of life; without it there are none but those without which recorders end.
     pub heartbeat: Option<Duration>,
     /// How long a host goes on without hearing of the launcher.
     pub orphan_timeout: Duration,

@@ -323,19 +323,7 @@ impl Worker {
                     } else if self.end.is_some() {
                         self.leave(session);
                     } else {
-                        match self.shared.limits.heartbeat {
-                            Some(heartbeat) => {
-                                if !self.attend(session, Some(self.beat_interval(heartbeat)))? {
-                                    self.beat(session)?;
-                                }
-                            }
-                            // Nobody asks for the connection before the stop, whatever becomes of it.
-                            None => {
-                                if self.attend(session, None).is_err() {
-                                    self.hear(None);
-                                }
-                            }
-                        }
+                        self.watch(session)?;
                     }
                 }
                 Phase::Collecting => match self.stop {
