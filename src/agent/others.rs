@@ -70,21 +70,22 @@ fn has_words(process: &DirEntry, wanted: &[u8]) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
 
     /// A user that no machine has.
     const GUEST: u32 = 54321;
 
-    /// A process with the words of a recorder of that run, which ends with its standard input.
-    fn lookalike(run_id: Uuid, uid: u32) -> Child {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "echo; read end"]).args(RECORDER).arg(run_id.to_string());
-        if uid != geteuid().as_raw() {
-            command.uid(uid);
+    /// A process with the words of a recorder of that run, which ends with its standard input; started by
+    /// that user, and run as the other.
+    fn lookalike(run_id: Uuid, real: u32, effective: u32) -> Child {
+        let mut command = Command::new("setpriv");
+        if real != geteuid().as_raw() {
+            command.args(["--ruid", &real.to_string(), "--euid", &effective.to_string()]);
         }
+        // Or the shell lets go of what it was not started by.
+        command.args(["sh", "-p", "-c", "echo; read end"]).args(RECORDER).arg(run_id.to_string());
         let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("setpriv");
         let mut byte = [0];
         child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
         child
@@ -99,7 +100,7 @@ mod tests {
     fn a_recorder_is_believed_to_be_one_if_it_is_of_who_logs_in() {
         let own = geteuid().as_raw();
         let run = Uuid::from_u128(0x5eed);
-        let child = lookalike(run, own);
+        let child = lookalike(run, own, own);
         assert!(has_recorder(own, run));
         assert!(!has_recorder(own, Uuid::from_u128(0x5eee)), "another run");
         assert!(!has_recorder(own + 1, run), "another user");
@@ -110,9 +111,13 @@ mod tests {
             assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
             return eprintln!("SKIPPED: what another user sees needs root");
         }
-        let child = lookalike(run, GUEST);
+        let child = lookalike(run, GUEST, GUEST);
         assert!(has_recorder(GUEST, run));
         assert!(!is_recorded_by("root", run), "anybody can start what looks like a recorder");
+        assert!(!has_recorder(0, run));
+        end(child);
+        let child = lookalike(run, GUEST, 0);
+        assert!(!has_recorder(0, run), "also with what is set-user-ID");
         end(child);
     }
 }
