@@ -236,7 +236,7 @@ fn main() -> Result<()> {
     };
     let python = bench.by_python()?;
     row("ssh and python3 for every sample", python);
-    // By default there are six samples to a heartbeat.
+    // By default there are 30 samples to a heartbeat, at 10 s.
     let rows = [("no heartbeat", "off"), ("one to 30 samples", "15s"), ("one to each", "500ms")];
     for (what, heartbeat) in rows {
         let [once, each] = bench.by_agent(seconds, heartbeat)?;

@@ -375,6 +375,25 @@ fn a_link_that_is_cut_until_after_the_end_leaves_what_recover_fetches() {
 }
 
 #[test]
+fn a_connection_that_is_lost_without_a_word_costs_no_sample_though_somebody_waits_for_it() {
+    let Some(site) = Site::new("connections that are lost without a word") else { return };
+    let good = site.host("good").start();
+    let proxy = Proxy::new();
+    let host = site.host_behind("forgotten", &proxy);
+    // An answer may take a minute otherwise, and the end has less.
+    let options = ["--heartbeat", "300ms", "--ssh-timeout", "60", "--stop-timeout", "20"];
+    let (_world, file) = spoiled(&site, &options, [&good, &host], || {
+        proxy.swallow();
+        proxy.wait_for_loss();
+    });
+    assert_no_tick_is_missing(&file, "forgotten");
+    assert_eq!(errors(&file, "forgotten"), []);
+    assert_nothing_here(&file);
+    assert_clean(&good);
+    assert_clean(&host);
+}
+
+#[test]
 fn delay_and_stalls_cost_no_sample_and_the_clock_says_how_sure_it_is() {
     let Some(site) = Site::new("delay and stalls") else { return };
     let good = site.host("good").start();

@@ -162,7 +162,9 @@ fn a_host_that_says_it_is_another_machine_keeps_nobody_from_being_recorded() {
     let ids = "cat /etc/machine-id /proc/sys/kernel/random/boot_id";
     assert_eq!(good.inside(ids).stdout, bad.inside(ids).stdout);
     let world = World::new();
-    run(&world, &site, "bad,good", &[], "sleep 0.3").ends_with(0);
+    let ran = run(&world, &site, "bad,good", &[], "sleep 0.3").ends_with(0);
+    // Whichever answered first.
+    assert!(ran.stderr.contains("says that it is the same machine as"), "{}", ran.stderr);
     let Files { timeseries: file, .. } = world.files();
     for host in [&good, &bad] {
         assert_no_tick_is_missing(&file, &host.name);
@@ -339,6 +341,29 @@ fn a_connection_that_is_lost_costs_no_sample() {
         assert!(file["ringstat"]["hosts"][host.name.as_str()]["ended_cleanly"].bool());
         assert_clean(&host);
     }
+}
+
+#[test]
+fn a_recorder_does_not_end_while_its_launcher_lives_though_it_wants_no_heartbeat() {
+    let Some(site) = Site::new("a run that is longer than orphans live") else { return };
+    let world = World::new();
+    let host = site.host("long").start();
+    let script = "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done";
+    let options = ["--heartbeat", "off", "--orphan-timeout", "5", "--interval", "100ms"];
+    let live = run(&world, &site, "long", &options, script).start();
+    common::wait_for_file(&world.path("began"));
+    // Twice as long, and once without the connection.
+    for samples in [60, 120] {
+        wait_for_samples(&world, &host, samples);
+        cut_connections(&host);
+    }
+    world.write("end", "");
+    live.end().has_status(0);
+    let Files { timeseries: file, .. } = world.files();
+    assert_no_tick_is_missing(&file, "long");
+    assert_eq!(errors(&file, "long"), []);
+    assert!(file["ringstat"]["hosts"]["long"]["ended_cleanly"].bool());
+    assert_clean(&host);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn a_new_recorder_has_its_hosts_each_once_and_has_done_nothing() {
     assert_eq!(recorder.progress(), (0, 0));
     assert!(!recorder.is_running() && recorder.info().is_none());
     let options = HostOptions::default();
-    assert_eq!(options.heartbeat, Some(Duration::from_secs(60)));
+    assert_eq!(options.heartbeat, Some(Duration::from_secs(300)));
     assert_eq!(options.stop_timeout, Duration::from_secs(30));
 }
 

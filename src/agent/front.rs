@@ -2,6 +2,7 @@
 //! request, and ends with the connection. What it does is start a recorder, pass on what that is told,
 //! and read the rings that it has left.
 
+use super::others::{RECORDER, is_recorded_by};
 use super::recorder::{RecorderOrder, Report};
 use super::rings::{self, RingFile};
 use super::socket::{Ask, Told, ask};
@@ -51,6 +52,29 @@ fn is_nobody(error: &io::Error) -> bool {
     )
 }
 
+/// The answer of a run's recorder; `None` if there is no recorder.
+fn ask_recorder(place: &Place, question: Ask, patience: Duration) -> Result<Option<Told>, String> {
+    for (dir, _) in rings::dirs(place) {
+        match ask(&dir, question, patience) {
+            Ok(told) => return Ok(Some(told)),
+            Err(error) if is_nobody(&error) => {}
+            Err(error) => return Err(format!("the recorder does not answer: {error}")),
+        }
+    }
+    Ok(None)
+}
+
+/// What there is of a run.
+fn state_of(place: &Place, question: Ask, patience: Duration) -> RecorderState {
+    match ask_recorder(place, question, patience) {
+        Ok(Some(Told::State(state))) => state,
+        // On a host that is out of memory an answer may take longer than is waited for it.
+        _ if rings::is_living(place) => RecorderState::Silent,
+        _ if rings::is_there(place) => RecorderState::Ended,
+        _ => RecorderState::None,
+    }
+}
+
 struct Front {
     place: Option<Place>,
     /// As they were listed last.
@@ -94,7 +118,13 @@ impl Front {
             }
             Request::Attach(place) => {
                 self.place = Some(place);
-                Ok(Reply::Attached(self.seen()))
+                Ok(Reply::Attached(self.state(Ask::Beat)))
+            }
+            // Here alone: a look at others' processes may take its time.
+            Request::Look { place, user } => {
+                let is_own = state_of(&place, Ask::State, ANSWER) != RecorderState::None;
+                let is_there = || user.is_some_and(|user| is_recorded_by(&user, place.run_id));
+                Ok(Reply::Seen(is_own || is_there()))
             }
             Request::Prepare(settings) => self.prepare(*settings),
             Request::Go { start_monotonic_ns } => self.go(start_monotonic_ns),
@@ -132,34 +162,11 @@ impl Front {
 
     /// The recorder's answer; `None` if there is no recorder.
     fn ask(&self, question: Ask, patience: Duration) -> Result<Option<Told>, String> {
-        let place = self.place()?;
-        for (dir, _) in rings::dirs(place) {
-            match ask(&dir, question, patience) {
-                Ok(told) => return Ok(Some(told)),
-                Err(error) if is_nobody(&error) => {}
-                Err(error) => return Err(format!("the recorder does not answer: {error}")),
-            }
-        }
-        Ok(None)
+        ask_recorder(self.place()?, question, patience)
     }
 
     fn state(&self, question: Ask) -> RecorderState {
-        match (self.ask(question, ANSWER), &self.place) {
-            (Ok(Some(Told::State(state))), _) => state,
-            (_, Some(place)) if rings::is_there(place) => RecorderState::Ended,
-            _ => RecorderState::None,
-        }
-    }
-
-    /// What there is of the run, also if another user of this host records it: that one's directories
-    /// are its own, and all that can be seen is that it is there.
-    fn seen(&self) -> RecorderState {
-        match (self.state(Ask::Beat), &self.place) {
-            (RecorderState::None, Some(place)) if rings::is_recorded_by_others(place.run_id) => {
-                RecorderState::Prepared
-            }
-            (state, _) => state,
-        }
+        self.place.as_ref().map_or(RecorderState::None, |place| state_of(place, question, ANSWER))
     }
 
     fn prepare(&self, settings: Settings) -> Result<Reply, String> {
@@ -168,7 +175,7 @@ impl Front {
             RecorderState::None => {}
             // Of an attempt whose connection was lost.
             RecorderState::Prepared => return Ok(Reply::Prepared),
-            RecorderState::Running { .. } | RecorderState::Ended => {
+            RecorderState::Running { .. } | RecorderState::Silent | RecorderState::Ended => {
                 return Err(format!("run {} is on this host already", place.run_id));
             }
         }
@@ -177,7 +184,7 @@ impl Front {
         let cannot = |error: io::Error| format!("the recorder cannot be started: {error}");
         let mut child = Command::new("/proc/self/exe")
             .arg0("ringstat")
-            .args(rings::RECORDER)
+            .args(RECORDER)
             .arg(place.run_id.to_string())
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -268,5 +275,35 @@ impl Front {
         let place = self.place()?;
         rings::discard(place).map_err(|error| format!("the rings stay: {error}"))?;
         Ok(Reply::Discarded)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::socket::Listener;
+    use super::*;
+    use crate::run::RunDir;
+    use crate::sampler::file_name;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_recorder_that_does_not_answer_in_time_has_not_ended() {
+        let world = tempfile::tempdir().unwrap();
+        let run_id = Uuid::from_u128(7);
+        let base = world.path().join("rings");
+        let ring_base = Some(base.to_str().unwrap().to_owned());
+        let mirror_base = Some(world.path().join("none").to_str().unwrap().to_owned());
+        let place = Place { run_id, ring_base, mirror_base };
+        let state = || state_of(&place, Ask::Beat, Duration::from_millis(50));
+        assert_eq!(state(), RecorderState::None);
+        let living = RunDir::create(&base, run_id).unwrap();
+        let dir = living.path().to_owned();
+        std::fs::write(dir.join(file_name(0)), [1]).unwrap();
+        let listener = Listener::bind(&dir).unwrap();
+        assert_eq!(state(), RecorderState::Silent);
+        // As when it is killed.
+        drop(living);
+        drop(listener);
+        assert_eq!(state(), RecorderState::Ended);
     }
 }

@@ -4,6 +4,7 @@
 //! and `cluster` for the words; knows nothing of other hosts.
 
 mod front;
+mod others;
 mod recorder;
 mod rings;
 mod socket;

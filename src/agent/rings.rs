@@ -9,24 +9,18 @@ use crate::run::{MANIFEST, RunDir, Taken, default_mirror_base, default_ring_base
 use crate::sampler::file_name;
 use crate::schema::Shape;
 use crate::units::{Seq, Slot};
-use rustix::process::geteuid;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 
 /// How long a recorder that has ended may take to be gone.
 const DYING: Duration = Duration::from_secs(5);
 /// Room on a disk with which a mirror can at least begin.
 const LEAST_MIRROR_BYTES: u64 = 1 << 20;
-/// What a recorder is started with, before the run's id: who looks for it finds it by that.
-pub const RECORDER: [&str; 3] = ["agent", "--recorder", "--run-id"];
-/// Of a command line that is looked at.
-const MAX_WORDS_BYTES: usize = 256;
 /// What is looked at by itself where a disk cannot read more at once.
 const PAGE_BYTES: usize = 4096;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -192,27 +186,6 @@ pub fn read_what_can_be(file: &File, bytes: &mut [u8], at: u64) -> u64 {
 /// Whether a process has the run.
 pub fn is_living(place: &Place) -> bool {
     dirs(place).iter().any(|(dir, _)| matches!(RunDir::take(dir), Ok(Taken::Living)))
-}
-
-/// Whether a recorder of another user has the run, by what it was started with (proc_pid_cmdline(5)).
-/// Where a user sees none but his own processes (`hidepid`), nobody has.
-pub fn is_recorded_by_others(run_id: Uuid) -> bool {
-    let wanted: Vec<u8> = RECORDER
-        .into_iter()
-        .chain([&*run_id.to_string()])
-        .flat_map(|word| [b"\0", word.as_bytes()].concat())
-        .chain([0])
-        .collect();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.into_iter().any(|process| {
-        let is_other = process.metadata().is_ok_and(|it| it.uid() != geteuid().as_raw());
-        // More than the words of ours.
-        let mut words = vec![0; MAX_WORDS_BYTES];
-        let is_number = process.file_name().as_encoded_bytes()[0].is_ascii_digit();
-        let mut read = || File::open(process.path().join("cmdline"))?.read(&mut words);
-        let count = if is_other && is_number { read().unwrap_or(0) } else { 0 };
-        words[..count].ends_with(&wanted)
-    })
 }
 
 /// Waits until no process has the run any more; whether that is so.

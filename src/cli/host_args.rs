@@ -13,8 +13,12 @@ use std::time::Duration;
 pub struct HostArgs {
     #[command(flatten)]
     pub ways: WayArgs,
-    /// Time between two signs of life to each host while it records, or off
-    #[arg(long, value_name = "TIME|off", value_parser = time_or_off, allow_hyphen_values = true, default_value = "60")]
+    /// Time between two signs of life to each host while it records, at most a third of
+    /// --orphan-timeout; off: only those, and none if --duration is no longer
+    #[arg(
+        long, value_name = "TIME|off", value_parser = time_or_off, allow_hyphen_values = true,
+        default_value = "5m"
+    )]
     pub heartbeat: OrOff,
     /// How long a host goes on without a sign of life [default: --duration, or 12h]
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]

@@ -46,7 +46,7 @@ pub trait Connect: Send + Sync {
 pub struct Limits {
     /// How long a host may take to be reached and to be ready, and to answer.
     pub timeout: Duration,
-    /// Time between two signs of life; none without it.
+    /// Time between two signs of life; without it there are none but those without which recorders end.
     pub heartbeat: Option<Duration>,
     /// How long a host goes on without hearing of the launcher.
     pub orphan_timeout: Duration,
@@ -97,8 +97,19 @@ pub(super) enum Command {
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub name: String,
-    /// Its number, and its run there; `None` for this machine, which is recorded without an agent.
-    pub remote: Option<(usize, Place)>,
+    /// `None` for this machine, which is recorded without an agent.
+    pub remote: Option<RemoteClaim>,
+}
+
+/// One that is recorded by an agent.
+#[derive(Debug, Clone)]
+pub(super) struct RemoteClaim {
+    /// Its number.
+    pub index: usize,
+    /// Its run there.
+    pub place: Place,
+    /// Who logs in there, if that is known.
+    pub user: Option<String>,
 }
 
 /// What the threads of all hosts have in common.

@@ -20,13 +20,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Version of all this. The launcher brings its agent along, so that it differs only where
 /// `--remote-binary` names another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Begins the first line that is the agent's own.
 pub const START_MARKER: &str = "\u{1}ringstat-agent ";
 /// Longest frame, without length and checksum.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 /// Noise that may come before the marker: profiles are chatty, but not endless.
 pub const MAX_NOISE_BYTES: usize = 1 << 20;
+/// Bytes that may come on standard error in one conversation: an agent says little there.
+pub const MAX_STDERR_BYTES: usize = 1 << 20;
 /// Bytes of a ring that go into one chunk, before compression.
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Ring files that one host may have: as many as a run can have at a time, and their mirrors.
@@ -54,6 +56,15 @@ pub enum Request {
     },
     /// All that follows is about this run.
     Attach(Place),
+    /// Is there anything of this other run on this machine, which may have another name? All else is still
+    /// about the run that was [attached](Self::Attach) to.
+    Look {
+        /// The other run.
+        place: Place,
+        /// Who logs in where it is recorded, if that is known: another user's recorder is seen only if it
+        /// is that one's.
+        user: Option<String>,
+    },
     /// Get everything ready, and wait for [`Go`](Self::Go).
     Prepare(Box<Settings>),
     /// Tick 0 is at this instant of the host's `CLOCK_MONOTONIC`.
@@ -96,6 +107,8 @@ pub enum Reply {
     },
     /// To [`Request::Attach`].
     Attached(RecorderState),
+    /// To [`Request::Look`]: whether there is.
+    Seen(bool),
     /// To [`Request::Prepare`]: it waits.
     Prepared,
     /// To [`Request::Go`].
@@ -182,6 +195,8 @@ pub enum RecorderState {
         /// Ticks missed.
         missed: u64,
     },
+    /// A recorder that lives, and does not say how it is in time.
+    Silent,
     /// Rings, and no recorder.
     Ended,
 }
@@ -279,6 +294,12 @@ pub enum ProtocolError {
     /// There is no agent behind the noise.
     #[error("no agent speaks within the first {MAX_NOISE_BYTES} bytes")]
     NoMarker,
+    /// It keeps us reading what nobody wants.
+    #[error("more than {MAX_STDERR_BYTES} bytes on standard error")]
+    Stderr,
+    /// It speaks out of turn.
+    #[error("it says something that was not asked for")]
+    Unasked,
 }
 
 /// Puts a frame around a control message, behind what `out` has.
@@ -339,6 +360,11 @@ impl Frames {
     /// More bytes have come. Never holds more than one frame beyond what is [taken](Self::take).
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
+    }
+
+    /// Whether nothing is there that was not [taken](Self::take).
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// The next message, if all of it is there.

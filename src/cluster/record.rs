@@ -37,6 +37,10 @@ pub struct HostRecord {
     /// Its recorder has ended, by being told to or before.
     #[serde(default)]
     pub is_stopped: bool,
+    /// Another name of what may be the same machine, as it says itself, but whose recorder is not seen
+    /// there.
+    #[serde(default)]
+    pub unseen_twin: Option<String>,
     /// Its clock against the launcher's, in the order of time.
     #[serde(default)]
     pub clocks: Vec<Offset>,
@@ -133,6 +137,7 @@ impl HostRecord {
             trouble: None,
             has_lost_recorder: false,
             is_stopped: false,
+            unseen_twin: None,
             clocks: Vec::new(),
             clock_stride: 1,
             clocks_since: 0,

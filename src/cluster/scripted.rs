@@ -3,7 +3,7 @@
 
 use super::collect::{CollectError, Collected, collect};
 use super::protocol::Marker;
-use super::session::Session;
+use super::session::{Session, SessionError};
 use super::transport::{Channel, End};
 use std::io;
 use std::path::Path;
@@ -15,6 +15,8 @@ pub struct Scripted {
     at: usize,
     /// Bytes that it gives at a time.
     step: usize,
+    /// Bytes that it has on standard error.
+    stderr: usize,
 }
 
 impl Channel for Scripted {
@@ -29,8 +31,11 @@ impl Channel for Scripted {
         Ok(count)
     }
 
-    fn read_stderr(&mut self, _bytes: &mut [u8]) -> io::Result<usize> {
-        Ok(0)
+    fn read_stderr(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.stderr);
+        bytes[..count].fill(b'!');
+        self.stderr -= count;
+        Ok(count)
     }
 
     fn end_input(&mut self) -> io::Result<()> {
@@ -46,6 +51,20 @@ impl Channel for Scripted {
     }
 }
 
+/// A conversation with an agent that says `said` behind its marker, in pieces, and has so many bytes on
+/// standard error.
+fn session_with(
+    said: &[u8],
+    step: usize,
+    stderr: usize,
+    deadline: Instant,
+) -> Result<Session<'static>, SessionError> {
+    const NONCE: &str = "0123";
+    let bytes = [Marker::line(NONCE).as_bytes(), said].concat();
+    let channel = Box::new(Scripted { bytes, at: 0, step: step.max(1), stderr });
+    Session::begin(channel, NONCE, deadline).map(|(session, _)| session)
+}
+
 /// Fetches into `dir` at most `most` bytes from an agent that says `said` behind its marker.
 ///
 /// # Errors
@@ -56,18 +75,16 @@ pub fn collect_from(
     dir: &Path,
     most: u64,
 ) -> Result<Collected, CollectError> {
-    const NONCE: &str = "0123";
-    let bytes = [Marker::line(NONCE).as_bytes(), said].concat();
-    let channel = Box::new(Scripted { bytes, at: 0, step: step.max(1) });
     let deadline = Instant::now() + Duration::from_secs(60);
-    let (mut session, _) = Session::begin(channel, NONCE, deadline)?;
+    let mut session = session_with(said, step, 0, deadline)?;
     collect(&mut session, dir, most, deadline, &mut |_| {})
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::protocol::{FileEntry, Hello, Reply, VERSION, put_chunk, put_control};
-    use super::super::session::SessionError;
+    use super::super::protocol::{
+        FileEntry, Hello, MAX_STDERR_BYTES, ProtocolError, Reply, VERSION, put_chunk, put_control,
+    };
     use super::*;
     use std::fs;
     use xxhash_rust::xxh3::xxh3_64;
@@ -232,6 +249,36 @@ mod tests {
         );
         assert!(refused(one().sends(0, 0, &[1; 10]).ends(0, &[2; 10])).contains("checksum"));
         assert_eq!(names(dir.path()), [""; 0], "a file that is wrong is no start for another");
+    }
+
+    #[test]
+    fn what_comes_on_standard_error_is_read_but_not_for_ever() {
+        let script = Script::new();
+        let begun = |step, stderr| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            session_with(&script.0, step, stderr, deadline)
+        };
+        const FLOOD: usize = 16 * MAX_STDERR_BYTES;
+        assert!(begun(usize::MAX, FLOOD).is_ok(), "its words are not held up by it");
+        // As many looks at it as there are bytes to be heard.
+        let wrong = Some(SessionError::Protocol(ProtocolError::Stderr));
+        assert_eq!(begun(1, MAX_STDERR_BYTES + 1).err(), wrong);
+        assert_eq!(begun(1, FLOOD).err(), wrong);
+        let lost = begun(1, MAX_STDERR_BYTES).unwrap().listen().unwrap_err();
+        assert!(lost.is_lost() && lost.to_string().contains("!!!"), "{lost}");
+    }
+
+    #[test]
+    fn an_agent_that_speaks_when_it_was_not_asked_is_none() {
+        let script = Script::new().says(&Reply::Goodbye);
+        let listened = |step| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            session_with(&script.0, step, 0, deadline).unwrap().listen()
+        };
+        for step in [1, usize::MAX] {
+            // Behind its first words, and with them.
+            assert_eq!(listened(step), Err(SessionError::Protocol(ProtocolError::Unasked)));
+        }
     }
 
     #[test]

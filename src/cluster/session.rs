@@ -4,19 +4,23 @@
 
 use super::clock::{self, Offset, RoundTrip, now};
 use super::protocol::{
-    Frames, Hello, MAX_FRAME_BYTES, Marker, Message, ProtocolError, RecorderState, Reply, Request,
-    VERSION, put_control,
+    Frames, Hello, MAX_FRAME_BYTES, MAX_STDERR_BYTES, Marker, Message, ProtocolError,
+    RecorderState, Reply, Request, VERSION, put_control,
 };
 use super::transport::{Channel, End};
 use std::io;
 use std::time::{Duration, Instant};
 
 /// Bytes of standard error that are kept: the last ones say why.
-const MAX_STDERR_BYTES: usize = 4 << 10;
+const KEPT_STDERR_BYTES: usize = 4 << 10;
+/// Bytes of it that are read before there is a look at anything else.
+const STDERR_BYTES_AT_ONCE: usize = 64 << 10;
 /// Characters of anything an agent says that are shown.
 const SHOWN_CHARS: usize = 500;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
+/// Between two looks whether an answer is still waited for.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long is waited for how a command ended, when its output has.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -83,6 +87,8 @@ pub struct Session<'l> {
     frames: Frames,
     out: Vec<u8>,
     stderr: Vec<u8>,
+    /// All that came there.
+    stderr_bytes: usize,
     buffer: Vec<u8>,
     pings: u64,
 }
@@ -103,6 +109,7 @@ impl<'l> Session<'l> {
             frames: Frames::default(),
             out: Vec::new(),
             stderr: Vec::new(),
+            stderr_bytes: 0,
             buffer: vec![0; READ_BYTES],
             pings: 0,
         };
@@ -148,51 +155,69 @@ impl<'l> Session<'l> {
         self.reply(deadline, what)
     }
 
-    /// What `trips` questions say of the host's clocks, and the recorder, if it was to be told of them.
+    /// What `trips` questions say of the host's clocks.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn clock(
-        &mut self,
-        trips: usize,
-        beat: bool,
-        deadline: Instant,
-    ) -> Result<(Offset, RecorderState), SessionError> {
+    pub fn clock(&mut self, trips: usize, deadline: Instant) -> Result<Offset, SessionError> {
         let mut found = Vec::with_capacity(trips);
-        let mut state = RecorderState::None;
-        for trip in 0..trips.max(1) {
-            self.pings += 1;
-            let id = self.pings;
-            let asked = now();
-            let beat = beat && trip == 0;
-            let reply = self.ask(&Request::Ping { id, beat }, deadline, "what time it is")?;
-            let heard = now();
-            match reply {
-                Reply::Pong { id: same, now: answer, recorder } if same == id => {
-                    state = recorder.unwrap_or(state);
-                    // The first one also asks the recorder, and takes longer.
-                    found.push(RoundTrip { asked, answer, heard });
-                }
-                other => return Err(unexpected(&other, "the time")),
-            }
+        for _ in 0..trips.max(1) {
+            found.push(self.ping(false, &mut || deadline)?.0);
         }
-        let offset = clock::best(&found).unwrap_or_default();
-        Ok((offset, state))
+        Ok(clock::best(&found).unwrap_or_default())
     }
 
-    /// Takes what has come, without waiting: the library under it answers what the server asks. An
-    /// agent says nothing of itself.
+    /// As [`clock`](Self::clock) by one question, which the recorder hears of, and how that is. `until`
+    /// is asked again and again how long the answer may take.
     ///
     /// # Errors
-    /// [`SessionError::Lost`].
+    /// [`SessionError`].
+    pub fn beat(
+        &mut self,
+        until: &mut dyn FnMut() -> Instant,
+    ) -> Result<(Offset, RecorderState), SessionError> {
+        let (trip, state) = self.ping(true, until)?;
+        Ok((clock::best(&[trip]).unwrap_or_default(), state))
+    }
+
+    fn ping(
+        &mut self,
+        beat: bool,
+        until: &mut dyn FnMut() -> Instant,
+    ) -> Result<(RoundTrip, RecorderState), SessionError> {
+        const WHAT: &str = "what time it is";
+        self.pings += 1;
+        let id = self.pings;
+        let asked = now();
+        self.say(&Request::Ping { id, beat }, until(), WHAT)?;
+        let reply = loop {
+            let deadline = until();
+            match self.reply(deadline.min(Instant::now() + LOOK), WHAT) {
+                Err(SessionError::TimedOut(_)) if Instant::now() < deadline => {}
+                other => break other?,
+            }
+        };
+        match reply {
+            Reply::Pong { id: same, now: answer, recorder } if same == id => {
+                Ok((RoundTrip { asked, answer, heard: now() }, recorder.unwrap_or_default()))
+            }
+            other => Err(unexpected(&other, "the time")),
+        }
+    }
+
+    /// Looks whether anything has come, without waiting: the library under it answers what the server
+    /// asks. An agent says nothing of itself, and what it says all the same is not kept.
+    ///
+    /// # Errors
+    /// [`SessionError::Lost`], [`SessionError::Protocol`].
     pub fn listen(&mut self) -> Result<(), SessionError> {
-        self.drain_stderr();
+        self.drain_stderr()?;
+        if !self.frames.is_empty() {
+            return Err(ProtocolError::Unasked.into());
+        }
         match self.channel.read(&mut self.buffer) {
             Ok(0) => Err(self.ended()),
-            Ok(count) => {
-                self.frames.push(&self.buffer[..count]);
-                Ok(())
-            }
+            Ok(_) => Err(ProtocolError::Unasked.into()),
             Err(error) if is_for_later(&error) => Ok(()),
             Err(error) => Err(self.lost(&error.to_string())),
         }
@@ -231,7 +256,7 @@ impl<'l> Session<'l> {
             match self.channel.write(&self.out) {
                 Ok(count) => drop(self.out.drain(..count)),
                 Err(error) if is_for_later(&error) => {
-                    self.drain_stderr();
+                    self.drain_stderr()?;
                     self.wait(true, deadline, what)?;
                 }
                 Err(error) => return Err(self.lost(&error.to_string())),
@@ -254,7 +279,7 @@ impl<'l> Session<'l> {
     fn read(&mut self, deadline: Instant, what: &'static str) -> Result<usize, SessionError> {
         loop {
             // Before each look: what is not read of this one stops the other.
-            self.drain_stderr();
+            self.drain_stderr()?;
             match self.channel.read(&mut self.buffer) {
                 Ok(0) => return Err(self.ended()),
                 Ok(count) => return Ok(count),
@@ -279,18 +304,28 @@ impl<'l> Session<'l> {
         }
     }
 
-    fn drain_stderr(&mut self) {
+    /// What is there of standard error now, but not without end: whoever waits looks again.
+    fn drain_stderr(&mut self) -> Result<(), SessionError> {
         let mut bytes = [0; 4096];
-        // However it ends, the other stream says so too.
-        while let Ok(count @ 1..) = self.channel.read_stderr(&mut bytes) {
+        let most = self.stderr_bytes.saturating_add(STDERR_BYTES_AT_ONCE);
+        while self.stderr_bytes < most
+            // However it ends, the other stream says so too.
+            && let Ok(count @ 1..) = self.channel.read_stderr(&mut bytes)
+        {
             self.stderr.extend_from_slice(&bytes[..count]);
-            let surplus = self.stderr.len().saturating_sub(MAX_STDERR_BYTES);
+            let surplus = self.stderr.len().saturating_sub(KEPT_STDERR_BYTES);
             self.stderr.drain(..surplus);
+            self.stderr_bytes += count;
+            if self.stderr_bytes > MAX_STDERR_BYTES {
+                return Err(ProtocolError::Stderr.into());
+            }
         }
+        Ok(())
     }
 
     fn lost(&mut self, why: &str) -> SessionError {
-        self.drain_stderr();
+        // What it has said is shown, however much there is more.
+        let _ = self.drain_stderr();
         let said = shown(&String::from_utf8_lossy(&self.stderr));
         SessionError::Lost(if said.is_empty() {
             shown(why)

@@ -30,8 +30,10 @@ pub struct HostOptions {
     pub remote_binary: Option<String>,
     /// Programs for hosts of other architectures: `x86_64=PATH,aarch64=PATH`.
     pub agent_binaries: Option<String>,
-    /// Time between two signs of life during the run; none without it. 60 s unless set, or a
-    /// third of `orphan_timeout` if that is less.
+    /// Time between two signs of life during the run, or a third of `orphan_timeout` if that is less; 5
+    /// minutes unless set: each costs a host as much as some samples. Without it there are only those that
+    /// keep recorders from ending, one in a third of `orphan_timeout`, and none if `max_duration` is no
+    /// longer than that.
     pub heartbeat: Option<Duration>,
     /// How long a host goes on without hearing of the launcher: `max_duration` or 12 h unless set.
     pub orphan_timeout: Option<Duration>,
@@ -52,7 +54,7 @@ impl Default for HostOptions {
             ssh_workers: 32,
             remote_binary: None,
             agent_binaries: None,
-            heartbeat: Some(Duration::from_secs(60)),
+            heartbeat: Some(Duration::from_secs(300)),
             orphan_timeout: None,
             stop_timeout: Duration::from_secs(30),
             max_duration: None,

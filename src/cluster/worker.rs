@@ -4,17 +4,21 @@
 mod beats;
 mod claims;
 mod given_up;
+#[cfg(all(test, not(loom)))]
+mod made_host;
+mod trouble;
 
 use super::clock::{self, Offset};
-use super::collect::{CollectError, Collected, collect};
+use super::collect::{Collected, collect};
 use super::launch::{Command, Event, HostPlan, Shared, lock};
-use super::protocol::{Place, RecorderState, Reply, Request};
+use super::protocol::{RecorderState, Reply, Request};
 use super::record::{Failure, FailureKind, HostRecord, HostState};
-use super::session::{Session, SessionError, unexpected};
+use super::session::{Session, unexpected};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use trouble::Trouble;
 use uuid::Uuid;
 
 /// Round trips that measure a clock at the start and at the stop: the more, the likelier is one that
@@ -47,30 +51,9 @@ enum Phase {
     Over,
 }
 
-/// Why an attempt came to nothing.
-struct Trouble {
-    kind: FailureKind,
-    what: String,
-    /// Another connection may do better.
-    is_lost: bool,
-}
-
-impl From<SessionError> for Trouble {
-    fn from(error: SessionError) -> Trouble {
-        let kind = match error {
-            SessionError::NotStarted(_) | SessionError::Lost(_) | SessionError::TimedOut(_) => {
-                FailureKind::Ssh
-            }
-            _ => FailureKind::Collection,
-        };
-        Trouble { kind, is_lost: error.is_lost(), what: error.to_string() }
-    }
-}
-
-impl From<CollectError> for Trouble {
-    fn from(error: CollectError) -> Trouble {
-        Trouble { kind: FailureKind::Collection, is_lost: error.is_lost(), what: error.to_string() }
-    }
+/// Whether a run has no recorder any more.
+fn is_gone(there: RecorderState) -> bool {
+    matches!(there, RecorderState::None | RecorderState::Ended)
 }
 
 /// What takes one host through its phases.
@@ -154,62 +137,15 @@ impl Worker {
         self.tell(Event::Over);
     }
 
-    /// Whether it is worth another attempt.
-    fn goes_on(&mut self, trouble: Trouble) -> bool {
-        let Trouble { kind, what, is_lost } = trouble;
-        // What is wrong with a connection now may be right with another one later.
-        let is_lost = is_lost || kind == FailureKind::Ssh;
-        let failure = Failure { kind, time_unix_ns: clock::now().wall_ns, message: what };
-        let phase = self.phase;
-        if phase != Phase::GivenUp {
-            self.update(|record| record.trouble = Some(failure.clone()));
-        }
-        let is_late = self.stop.is_some_and(|deadline| Instant::now() >= deadline);
-        match phase {
-            Phase::SetUp if is_lost && self.gives_up() => {
-                // Nobody waits for it.
-                self.tell(Event::SetUp);
-                self.end.is_none()
-            }
-            Phase::GivenUp => !is_late && self.end.is_none(),
-            Phase::SetUp => {
-                self.fail(HostState::Failed);
-                false
-            }
-            Phase::Ready | Phase::Recording | Phase::Collected if is_lost => self.end.is_none(),
-            // What is not discarded stays there, and is said to.
-            Phase::Collected | Phase::Over => false,
-            Phase::Collecting if is_lost => {
-                if is_late {
-                    self.fail(HostState::Owing);
-                }
-                !is_late && self.end.is_none()
-            }
-            _ => {
-                self.fail(HostState::Owing);
-                false
-            }
-        }
-    }
-
-    /// What was in the way is what the host failed of, unless it may still hand over what it has.
-    fn fail(&mut self, state: HostState) {
-        self.update(|record| {
-            let is_passing = |trouble: &mut Failure| {
-                state != HostState::Owing || trouble.kind == FailureKind::Ssh
-            };
-            if let Some(trouble) = record.trouble.take_if(is_passing) {
-                record.add_error(trouble);
-            }
-            record.state = state;
-        });
-    }
-
     /// One connection, for as long as it lasts.
     fn attempt(&mut self, deadline: Instant) -> Result<(), Trouble> {
-        let ssh = |is_lost| move |what: String| Trouble { kind: FailureKind::Ssh, what, is_lost };
+        let ssh = |is_lost| {
+            let kind = FailureKind::Ssh;
+            move |what: String| Trouble { kind, what, is_lost, is_refused: false }
+        };
         let shared = self.shared.clone();
         let mut link = shared.connect.connect(&self.plan.spec, deadline).map_err(ssh(true))?;
+        let user = link.user().map(str::to_owned);
         let nonce = Uuid::now_v7().simple().to_string();
         let arguments = format!("agent --nonce {nonce}");
         let command = shared
@@ -220,7 +156,7 @@ impl Worker {
             .exec(&command, deadline)
             .map_err(|error| ssh(true)(format!("the agent cannot be started: {error}")))?;
         let (mut session, hello) = Session::begin(channel, &nonce, deadline)?;
-        let there = self.attach(&mut session, self.plan.place.clone(), deadline)?;
+        let there = self.attach(&mut session, deadline)?;
         if self.phase == Phase::GivenUp {
             return self.withdraw(&mut session);
         }
@@ -229,7 +165,7 @@ impl Worker {
                 record.hostname.clone_from(&hello.hostname);
                 record.clock_synchronised = hello.clock_synchronised;
             });
-            if let Some(first) = self.first_of(hello.machine, &mut session, deadline)? {
+            if let Some(first) = self.first_of(hello.machine, user, &mut session, deadline)? {
                 self.update(|record| record.state = HostState::SameAs(first));
                 self.phase = Phase::Over;
                 return Ok(());
@@ -237,27 +173,31 @@ impl Worker {
             self.set_up(&mut session, deadline)?;
         } else if self.phase == Phase::Recording {
             self.find(there);
+        } else if self.phase == Phase::Ready && is_gone(there) {
+            let what = "its recorder had ended before its start".to_owned();
+            let kind = FailureKind::Collection;
+            return Err(Trouble { kind, what, is_lost: false, is_refused: false });
         }
         self.update(|record| record.trouble = None);
         self.tell(Event::SetUp);
         self.converse(&mut session)
     }
 
-    /// What there is of a run on the host; what follows is about that run.
+    /// What there is of the run on the host; what follows is about that run.
     fn attach(
         &self,
         session: &mut Session<'_>,
-        place: Place,
         deadline: Instant,
     ) -> Result<RecorderState, Trouble> {
-        match session.ask(&Request::Attach(place), deadline, "what there is of the run")? {
+        let attach = Request::Attach(self.plan.place.clone());
+        match session.ask(&attach, deadline, "what there is of the run")? {
             Reply::Attached(state) => Ok(state),
             other => Err(unexpected(&other, "what there is of the run").into()),
         }
     }
 
     fn set_up(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
-        self.measure(session, CLOCK_TRIPS, false, deadline)?;
+        self.measure(session, deadline)?;
         let Some(settings) = self.plan.settings.clone() else { return Ok(()) };
         let prepare = Request::Prepare(Box::new(settings));
         self.has_asked_to_prepare = true;
@@ -301,19 +241,7 @@ impl Worker {
                     } else if self.end.is_some() {
                         self.leave(session);
                     } else {
-                        match self.shared.limits.heartbeat {
-                            Some(heartbeat) => {
-                                if !self.attend(session, Some(self.beat_interval(heartbeat)))? {
-                                    self.beat(session)?;
-                                }
-                            }
-                            // Nobody asks for the connection before the stop, whatever becomes of it.
-                            None => {
-                                if self.attend(session, None).is_err() {
-                                    self.hear(None);
-                                }
-                            }
-                        }
+                        self.watch(session)?;
                     }
                 }
                 Phase::Collecting => match self.stop {
@@ -340,7 +268,7 @@ impl Worker {
     fn collect(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
         // A connection that was cut and not ended says so only by its silence: a new one is sooner there
         // than the deadline.
-        session.clock(1, false, deadline.min(Instant::now() + PING_PATIENCE))?;
+        session.clock(1, deadline.min(Instant::now() + PING_PATIENCE))?;
         // The answer to an earlier one may have been lost: then that has ended it.
         let is_first = !std::mem::replace(&mut self.has_asked_to_stop, true);
         match session.ask(&Request::Stop, deadline, "the stop")? {
@@ -349,7 +277,7 @@ impl Worker {
             other => return Err(unexpected(&other, "the stop").into()),
         }
         self.update(|record| record.is_stopped = true);
-        self.measure(session, CLOCK_TRIPS, false, deadline)?;
+        self.measure(session, deadline)?;
         let shared = self.shared.clone();
         let most = shared.limits.host_bytes;
         let mut progress = |bytes| {
@@ -384,23 +312,20 @@ impl Worker {
         self.phase = Phase::Over;
     }
 
-    fn measure(
-        &mut self,
-        session: &mut Session<'_>,
-        trips: usize,
-        beat: bool,
-        deadline: Instant,
-    ) -> Result<RecorderState, Trouble> {
-        let (offset, there) = session.clock(trips, beat, deadline)?;
+    fn measure(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
+        let offset = session.clock(CLOCK_TRIPS, deadline)?;
+        self.has_measured(offset);
+        Ok(())
+    }
+
+    fn has_measured(&mut self, offset: Offset) {
         self.offset = offset;
         self.update(|record| record.add_clock(offset));
-        Ok(there)
     }
 
     /// What there is of the run on the host. A recorder that is not there any more is known of at once.
     fn find(&mut self, there: RecorderState) {
-        let is_gone = matches!(there, RecorderState::None | RecorderState::Ended);
-        if is_gone && matches!(self.phase, Phase::Recording | Phase::Collecting) {
+        if is_gone(there) && matches!(self.phase, Phase::Recording | Phase::Collecting) {
             self.update(|record| {
                 if !record.has_lost_recorder {
                     record.has_lost_recorder = true;

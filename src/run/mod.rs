@@ -30,6 +30,7 @@ pub use dirs::{DirError, default_mirror_base, default_ring_base};
 pub(crate) use dirs::{RunDir, Taken, is_own};
 pub use finish::{FinalFiles, FinishError};
 pub use manifest::{Ended, MANIFEST, Manifest};
+pub(crate) use patience::within;
 pub use recorder::{Recorder, RecorderError, RunInfo};
 pub use recording::Recording;
 pub use recover::{FoundRun, RunState};

@@ -7,6 +7,7 @@ use rustix::net::{
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -23,12 +24,18 @@ struct Weather {
     is_refusing: bool,
     /// So many bytes from the server go through in each connection, and no more.
     most: Option<u64>,
+    /// Nothing of the first so many connections arrives any more.
+    swallowed: usize,
 }
 
 struct Shared {
     weather: Mutex<Weather>,
     changed: Condvar,
     ends: Mutex<Vec<TcpStream>>,
+    /// Connections that were made.
+    count: AtomicUsize,
+    /// Pieces that were swallowed.
+    lost: AtomicUsize,
     server: Mutex<Option<(Ipv4Addr, u16)>>,
 }
 
@@ -49,6 +56,8 @@ impl Proxy {
             weather: Mutex::default(),
             changed: Condvar::new(),
             ends: Mutex::default(),
+            count: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
             server: Mutex::default(),
         });
         let proxy = Proxy { address, port, shared: shared.clone() };
@@ -82,12 +91,29 @@ impl Proxy {
 
     /// Everything arrives that did not.
     pub fn flow(&self) {
-        self.change(|weather| *weather = Weather { delay: weather.delay, ..Weather::default() });
+        self.change(|weather| {
+            let Weather { delay, swallowed, .. } = *weather;
+            *weather = Weather { delay, swallowed, ..Weather::default() };
+        });
     }
 
     /// Of what the server says only so many bytes arrive, in each connection from now on.
     pub fn let_through(&self, bytes: u64) {
         self.change(|weather| weather.most = Some(bytes));
+    }
+
+    /// Nothing of all that are connected now arrives any more, for ever, and nobody is told, as when a
+    /// firewall forgets them; those that come later are as they should be.
+    pub fn swallow(&self) {
+        // Relaxed, here and below: the mutex of the weather orders all.
+        let count = self.shared.count.load(Ordering::Relaxed);
+        self.change(|weather| weather.swallowed = count);
+    }
+
+    /// Waits until something was swallowed.
+    pub fn wait_for_loss(&self) {
+        let is_lost = || (self.shared.lost.load(Ordering::Relaxed) > 0).then_some(());
+        super::wait_until("something that does not arrive", is_lost);
     }
 
     /// All connections end, and none can be made until it [flows](Self::flow) again.
@@ -138,16 +164,23 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
         let _ = stream.set_nodelay(true);
         shared.ends.lock().unwrap().push(twin(stream));
     }
+    let number = shared.count.fetch_add(1, Ordering::Relaxed);
     let most = shared.weather.lock().unwrap().most;
-    pump(shared, twin(&client), twin(&server), None);
-    pump(shared, server, client, most);
+    pump(shared, number, twin(&client), twin(&server), None);
+    pump(shared, number, server, client, most);
 }
 
 /// Two threads, so that what is on its way does not hold up what comes behind it.
-fn pump(shared: &Arc<Shared>, mut from: TcpStream, to: TcpStream, most: Option<u64>) {
+fn pump(
+    shared: &Arc<Shared>,
+    number: usize,
+    mut from: TcpStream,
+    to: TcpStream,
+    most: Option<u64>,
+) {
     let (outbox, inbox) = channel();
     let shared = shared.clone();
-    thread::spawn(move || deliver(&shared, &inbox, to, most));
+    thread::spawn(move || deliver(&shared, number, &inbox, to, most));
     thread::spawn(move || send(&mut from, &outbox));
 }
 
@@ -162,6 +195,7 @@ fn send(from: &mut TcpStream, outbox: &Sender<(Instant, Vec<u8>)>) {
 
 fn deliver(
     shared: &Shared,
+    number: usize,
     inbox: &Receiver<(Instant, Vec<u8>)>,
     mut to: TcpStream,
     most: Option<u64>,
@@ -171,7 +205,12 @@ fn deliver(
         let weather = shared.weather.lock().unwrap();
         let weather = shared.changed.wait_while(weather, |it| it.is_stalled).unwrap();
         let due = sent + weather.delay;
+        let is_swallowed = number < weather.swallowed;
         drop(weather);
+        if is_swallowed {
+            shared.lost.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
         thread::sleep(due.saturating_duration_since(Instant::now()));
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         left -= bytes.len() as u64;

@@ -14,6 +14,11 @@ use std::time::Instant;
 
 /// One authenticated way to a host.
 pub trait Link {
+    /// Who has logged in, if that is known.
+    fn user(&self) -> Option<&str> {
+        None
+    }
+
     /// Starts a command there. `command` is a line for the login shell of the user, whichever that
     /// is: `exec sh -c '...'` is understood by all.
     ///

@@ -27,6 +27,7 @@ pub struct ProgramLink {
     program: PathBuf,
     arguments: Vec<OsString>,
     host: String,
+    user: Option<String>,
     timeout: Duration,
     throttle: Arc<Throttle>,
     /// The server, and all that are jumped through.
@@ -78,6 +79,7 @@ impl ProgramLink {
             program: options.program.clone().unwrap_or_else(|| "ssh".into()),
             arguments,
             host: spec.host.clone(),
+            user: spec.user.clone().or_else(|| one(&directives, "user").map(str::to_owned)),
             timeout: options.timeout,
             throttle: options.throttle().clone(),
             places,
@@ -128,6 +130,11 @@ fn asked(
     })
 }
 
+/// What they say of that.
+fn one<'d>(directives: &'d Directives, name: &str) -> Option<&'d str> {
+    directives.iter().find(|each| each.0 == name).map(|each| &*each.1)
+}
+
 /// The server of `spec`, and those that it is reached through.
 fn add_places(
     spec: &HostSpec,
@@ -137,7 +144,7 @@ fn add_places(
     deadline: Instant,
     places: &mut Vec<Place>,
 ) -> Result<(), ConnectError> {
-    let one = |name: &str| directives.iter().find(|each| each.0 == name).map(|each| &*each.1);
+    let one = |name| one(directives, name);
     let host = one("hostname").unwrap_or(&spec.host).to_owned();
     let port = one("port").and_then(|port| port.parse().ok()).or(spec.port).unwrap_or(22);
     places.push((host, port));
@@ -152,6 +159,10 @@ fn add_places(
 }
 
 impl Link for ProgramLink {
+    fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// Connects and logs in, as `connect` does with the SSH that is built in: by the same rules.
     fn exec<'l>(
         &'l mut self,

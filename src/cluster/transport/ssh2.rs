@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 /// A session that is logged in.
 pub struct Ssh2Link {
     session: Session,
+    user: String,
     silence: Silence,
 }
 
@@ -43,10 +44,14 @@ pub fn connect(
     session.is_set_up();
     // Sent by `Silence` alone, which has its own times.
     session.ssh().set_keepalive(true, 1);
-    Ok(Ssh2Link { session, silence: Silence::new(options.silence) })
+    Ok(Ssh2Link { session, user: target.user, silence: Silence::new(options.silence) })
 }
 
 impl Link for Ssh2Link {
+    fn user(&self) -> Option<&str> {
+        Some(&self.user)
+    }
+
     fn exec<'l>(
         &'l mut self,
         command: &str,
@@ -89,7 +94,7 @@ impl Channel for Ssh2Channel<'_> {
     }
 
     fn wait(&mut self, to_write: bool, deadline: Instant) -> io::Result<()> {
-        let Ssh2Link { session, silence } = &mut *self.link;
+        let Ssh2Link { session, silence, .. } = &mut *self.link;
         loop {
             // Any call may have read packets of other streams from the socket: a poll would wait
             // for what is already here.

@@ -1,11 +1,9 @@
 //! Signs of life while a host waits or records, and answers to its server in between.
 
-use super::{Trouble, Worker};
+use super::{PING_PATIENCE, Trouble, Worker};
 use crate::cluster::session::Session;
 use std::time::{Duration, Instant};
 
-/// Round trips of a sign of life: each costs the host, since it also asks the recorder.
-const BEAT_TRIPS: usize = 1;
 /// A host may always take so long to answer.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks at what a server asks: it may close a connection on which nothing is answered for
@@ -18,11 +16,42 @@ impl Worker {
         wanted.min(self.shared.limits.orphan_timeout / 3)
     }
 
-    /// A sign of life; it is waited for no longer than until the next one is due.
+    /// Waits for a command while the host records, or for the time of a sign of life, which it is given.
+    /// Without a heartbeat that is one only where its recorder would end for want of it.
+    pub(super) fn watch(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
+        let limits = self.shared.limits;
+        let longest = self.plan.settings.as_ref().and_then(|settings| settings.max_duration);
+        let ends_before = longest.is_some_and(|longest| longest <= limits.orphan_timeout);
+        let interval = match limits.heartbeat {
+            Some(heartbeat) => Some(self.beat_interval(heartbeat)),
+            None if ends_before => None,
+            None => Some(self.beat_interval(Duration::MAX)),
+        };
+        let since = Instant::now();
+        match self.attend(session, interval) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.beat(session),
+            Err(trouble) if limits.heartbeat.is_some() => Err(trouble),
+            // Nobody asks for the connection before that, whatever becomes of it.
+            Err(trouble) => {
+                let left = interval.map(|interval| interval.saturating_sub(since.elapsed()));
+                if self.hear(left) { Ok(()) } else { Err(trouble) }
+            }
+        }
+    }
+
+    /// A sign of life; its answer is waited for no longer than until the next one is due, and not for long
+    /// when there is something else to be done: the connection may be one that was cut and not ended.
     pub(super) fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
         let patience = self.beat_interval(self.shared.limits.timeout).max(LEAST_PATIENCE);
-        let deadline = Instant::now() + patience;
-        let there = self.measure(session, BEAT_TRIPS, true, deadline)?;
+        let mut deadline = Instant::now() + patience;
+        let (offset, there) = session.beat(&mut || {
+            if self.hear(Some(Duration::ZERO)) {
+                deadline = deadline.min(Instant::now() + PING_PATIENCE);
+            }
+            deadline
+        })?;
+        self.has_measured(offset);
         self.find(there);
         Ok(())
     }

@@ -2,11 +2,11 @@
 //! is believed for another host: that two are one is seen on the later of them.
 
 use super::{Trouble, Worker};
-use crate::cluster::launch::{Claim, lock};
+use crate::cluster::launch::{Claim, RemoteClaim, lock};
 use crate::cluster::machine::MachineIdentity;
-use crate::cluster::protocol::RecorderState;
+use crate::cluster::protocol::{Reply, Request};
 use crate::cluster::record::HostState;
-use crate::cluster::session::Session;
+use crate::cluster::session::{Session, unexpected};
 use std::time::{Duration, Instant};
 
 /// Between two looks whether the first one is ready.
@@ -15,26 +15,30 @@ const LOOK: Duration = Duration::from_millis(50);
 impl Worker {
     /// The name that this machine is recorded by already; none if that is this one. What another host
     /// says of itself is no proof, or it could keep this one from being recorded: its run must be seen
-    /// here.
+    /// here, by `user`, who has logged in. In doubt it is recorded twice.
     pub(super) fn first_of(
         &mut self,
         machine: MachineIdentity,
+        user: Option<String>,
         session: &mut Session<'_>,
         deadline: Instant,
     ) -> Result<Option<String>, Trouble> {
         if !machine.is_known() {
             return Ok(None);
         }
+        let place = self.plan.place.clone();
         let own = Claim {
             name: self.plan.spec.name.clone(),
-            remote: Some((self.index, self.plan.place.clone())),
+            remote: Some(RemoteClaim { index: self.index, place, user }),
         };
         // Nor can it do so by taking its time.
         let patience = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         loop {
             let mut machines = lock(&self.shared.machines);
             let first = machines.entry(machine).or_insert_with(|| own.clone()).clone();
-            let Some((index, place)) = first.remote else { return Ok(Some(first.name)) };
+            let Some(RemoteClaim { index, place, user }) = first.remote else {
+                return Ok(Some(first.name));
+            };
             if index == self.index {
                 return Ok(None);
             }
@@ -45,11 +49,13 @@ impl Worker {
             }
             drop(machines);
             if state != Some(HostState::SettingUp) {
-                let its = self.attach(session, place, deadline)?;
-                self.attach(session, self.plan.place.clone(), deadline)?;
-                if its != RecorderState::None {
-                    return Ok(Some(first.name));
+                let look = Request::Look { place, user };
+                match session.ask(&look, deadline, "whether another name has its run there")? {
+                    Reply::Seen(true) => return Ok(Some(first.name)),
+                    Reply::Seen(false) => {}
+                    other => return Err(unexpected(&other, "whether it sees another run").into()),
                 }
+                self.update(|record| record.unseen_twin = Some(first.name.clone()));
                 // Others that say the same may be this one.
                 let mut machines = lock(&self.shared.machines);
                 if machines.get(&machine).is_some_and(|now| now.name == first.name) {

@@ -63,163 +63,26 @@ impl Worker {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use crate::cluster::clock::now;
-    use crate::cluster::hosts::HostSpec;
-    use crate::cluster::launch::{Connect, HostPlan, Launch, Limits};
-    use crate::cluster::protocol::{
-        Frames, Hello, Marker, Message, Place, RecorderState, Reply, Request, Settings, put_control,
-    };
-    use crate::cluster::record::{HostRecord, HostState};
-    use crate::cluster::transport::{Channel, End, Link};
-    use std::io;
-    use std::sync::{Arc, Mutex};
-    use std::time::{Duration, Instant};
-    use uuid::Uuid;
-
-    /// A host on which the recorder is ready only when its launcher has given it up.
-    #[derive(Default)]
-    struct Slow {
-        asked: Mutex<Vec<Request>>,
-    }
-
-    struct SlowLink(Arc<Slow>);
-
-    struct SlowChannel {
-        host: Arc<Slow>,
-        said: Vec<u8>,
-        heard: Frames,
-    }
-
-    struct Way(Arc<Slow>);
-
-    impl Connect for Way {
-        fn connect(&self, _host: &HostSpec, _deadline: Instant) -> Result<Box<dyn Link>, String> {
-            Ok(Box::new(SlowLink(self.0.clone())))
-        }
-
-        fn agent_line(
-            &self,
-            _host: &HostSpec,
-            _link: &mut dyn Link,
-            arguments: &str,
-            _deadline: Instant,
-        ) -> Result<String, String> {
-            Ok(arguments.to_owned())
-        }
-    }
-
-    impl Link for SlowLink {
-        fn exec<'l>(
-            &'l mut self,
-            command: &str,
-            _deadline: Instant,
-        ) -> io::Result<Box<dyn Channel + 'l>> {
-            let nonce = command.rsplit(' ').next().unwrap();
-            let mut said = Marker::line(nonce).into_bytes();
-            let hello = Reply::Hello(Box::new(Hello::here("slow".into(), None)));
-            put_control(&hello, &mut said).unwrap();
-            Ok(Box::new(SlowChannel { host: self.0.clone(), said, heard: Frames::default() }))
-        }
-    }
-
-    impl SlowChannel {
-        fn answer(&self, request: &Request) -> Option<Reply> {
-            let asked = self.host.asked.lock().unwrap();
-            let is_there = asked.iter().any(|each| matches!(each, Request::Prepare(_)));
-            let is_gone = asked.contains(&Request::Stop);
-            Some(match request {
-                Request::Ping { id, .. } => Reply::Pong { id: *id, now: now(), recorder: None },
-                Request::Attach(_) if is_there => Reply::Attached(RecorderState::Prepared),
-                Request::Attach(_) => Reply::Attached(RecorderState::None),
-                Request::Stop => Reply::Stopped { was_running: is_there && !is_gone },
-                Request::Discard => Reply::Discarded,
-                Request::Bye => Reply::Goodbye,
-                // It is on its way.
-                Request::Prepare(_) => return None,
-                other => Reply::Failed { what: format!("{other:?}") },
-            })
-        }
-    }
-
-    impl Channel for SlowChannel {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.heard.push(bytes);
-            while let Some(message) = self.heard.take().unwrap() {
-                let Message::Control(request) = message else { panic!("a ring") };
-                if let Some(reply) = self.answer(&request) {
-                    put_control(&reply, &mut self.said).unwrap();
-                }
-                self.host.asked.lock().unwrap().push(request);
-            }
-            Ok(bytes.len())
-        }
-
-        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-            if self.said.is_empty() {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let count = bytes.len().min(self.said.len());
-            bytes[..count].copy_from_slice(&self.said[..count]);
-            self.said.drain(..count);
-            Ok(count)
-        }
-
-        fn read_stderr(&mut self, _bytes: &mut [u8]) -> io::Result<usize> {
-            Ok(0)
-        }
-
-        fn end_input(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn wait(&mut self, _to_write: bool, deadline: Instant) -> io::Result<()> {
-            std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-            Ok(())
-        }
-
-        fn end(&mut self, _deadline: Instant) -> End {
-            End::Status(0)
-        }
-    }
+    use super::super::made_host::{FAR, MadeHost};
+    use super::*;
+    use crate::cluster::protocol::RecorderState;
 
     #[test]
     fn a_recorder_that_is_ready_too_late_is_ended() {
-        let settings = Settings {
-            interval: Duration::from_secs(1),
-            max_samples: 10,
-            sync_interval: Duration::from_secs(1),
-            sources: Vec::new(),
-            benchmark_type: String::new(),
-            command: Vec::new(),
-            policy: String::new(),
-            nice: None,
-            cpu: String::new(),
-            procfs: String::new(),
-            mirror: true,
-            orphan_timeout: Duration::from_secs(600),
-            max_duration: None,
-            launcher: String::new(),
-        };
-        let spec: HostSpec = "slow".parse().unwrap();
+        let host = MadeHost::new(|request, asked| {
+            let is_there = asked.iter().any(|each| matches!(each, Request::Prepare(_)));
+            let is_gone = asked.contains(&Request::Stop);
+            match request {
+                Request::Attach(_) if is_there => Some(Reply::Attached(RecorderState::Prepared)),
+                Request::Stop => Some(Reply::Stopped { was_running: is_there && !is_gone }),
+                // It is on its way.
+                Request::Prepare(_) => None,
+                _ => MadeHost::usual(request),
+            }
+        });
         let dir = tempfile::tempdir().unwrap();
-        let plan = HostPlan {
-            place: Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None },
-            record: HostRecord::new(spec.clone(), Uuid::nil(), HostState::SettingUp),
-            spec,
-            settings: Some(settings),
-            dir: dir.path().to_owned(),
-        };
-        let limits = Limits {
-            timeout: Duration::from_millis(500),
-            heartbeat: None,
-            orphan_timeout: Duration::from_secs(600),
-            host_bytes: 0,
-            given_up: Duration::MAX,
-        };
-        let host = Arc::new(Slow::default());
-        let way = Arc::new(Way(host.clone()));
-        let mut launch = Launch::begin(vec![plan], way, limits, None).unwrap();
-        let far = Instant::now() + Duration::from_secs(60);
+        let mut launch = host.launch(dir.path());
+        let far = Instant::now() + FAR;
         launch.wait_until_set_up(far);
         let record = launch.records().remove(0);
         assert!(record.errors[0].message.contains("the recorder to be ready"), "{record:?}");
@@ -229,12 +92,12 @@ mod tests {
         let record = launch.end(&[], far).remove(0);
         assert_eq!((record.state, record.errors.len()), (HostState::Failed, 1));
         assert!(Instant::now() < far);
-        let asked = host.asked.lock().unwrap();
-        let after: Vec<&Request> = asked
-            .iter()
+        let after: Vec<Request> = host
+            .asked()
+            .into_iter()
             .skip_while(|each| !matches!(each, Request::Prepare(_)))
             .filter(|each| !matches!(each, Request::Prepare(_) | Request::Attach(_)))
             .collect();
-        assert_eq!(after, [&Request::Stop, &Request::Discard, &Request::Bye]);
+        assert_eq!(after, [Request::Stop, Request::Discard, Request::Bye]);
     }
 }

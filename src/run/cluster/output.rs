@@ -45,7 +45,7 @@ pub(in crate::run) fn not_all_read(unread: &[String], dirs: &[PathBuf], run_id: 
     )
 }
 
-/// A sentence for each host that is not recorded, or not under its own name.
+/// A sentence for each host that is not recorded, or not under its own name, or may be recorded twice.
 pub(in crate::run) fn notes(manifest: &ClusterManifest) -> Vec<String> {
     let first_name = first_names(manifest);
     let note = |host: &HostRecord| {
@@ -60,7 +60,12 @@ pub(in crate::run) fn notes(manifest: &ClusterManifest) -> Vec<String> {
                 let why = why.map_or("it was not ready in time", |failure| &failure.message);
                 Some(format!("{name} is not recorded: {why}"))
             }
-            _ => None,
+            _ => host.unseen_twin.as_ref().map(|twin| {
+                format!(
+                    "{name} says that it is the same machine as {twin}, and does not see that one's \
+                     recorder: both are recorded"
+                )
+            }),
         }
     };
     manifest.hosts.iter().filter_map(note).collect()

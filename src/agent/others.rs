@@ -1,0 +1,123 @@
+//! Recorders of other users of this machine. Their directories are their own: all that can be seen of one
+//! is its process, and whose that is.
+
+use crate::run::within;
+use nix::unistd::User;
+use rustix::process::geteuid;
+use std::fs::{self, DirEntry, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What a recorder is started with, before the run's id: who looks for it finds it by that.
+pub const RECORDER: [&str; 3] = ["agent", "--recorder", "--run-id"];
+/// How long the look takes at most: a directory of users may be slow, and a command line cannot be read
+/// while its process is stuck in the kernel with its memory locked.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Of a command line that is looked at: more than the words of ours.
+const MAX_WORDS_BYTES: usize = 256;
+
+/// Whether that user, who is another one, has a recorder of the run here. A process of anybody else that
+/// looks like one is not believed, or any user of this machine could keep it from being recorded. In doubt
+/// there is none: where users see none but their own processes (`hidepid`), where the name is nobody's, or
+/// where it cannot be known in time.
+pub fn is_recorded_by(user: &str, run_id: Uuid) -> bool {
+    let user = user.to_owned();
+    let look = move || {
+        let user = User::from_name(&user).ok().flatten()?;
+        (user.uid.as_raw() != geteuid().as_raw()).then(|| has_recorder(user.uid.as_raw(), run_id))
+    };
+    within(PATIENCE, look).flatten().unwrap_or(false)
+}
+
+fn has_recorder(uid: u32, run_id: Uuid) -> bool {
+    let wanted: Vec<u8> = RECORDER
+        .into_iter()
+        .chain([&*run_id.to_string()])
+        .flat_map(|word| [b"\0", word.as_bytes()].concat())
+        .chain([0])
+        .collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.into_iter().any(|process| {
+        let is_number = process.file_name().as_encoded_bytes()[0].is_ascii_digit();
+        is_number && is_run_by(&process, uid) && has_words(&process, &wanted)
+    })
+}
+
+/// Whether a process is that user's in every respect: one that anybody may start as another user
+/// (set-user-ID) has still its real one, and takes whatever words it is given (proc_pid_status(5)).
+fn is_run_by(process: &DirEntry, uid: u32) -> bool {
+    // Of most of them that is enough.
+    if process.metadata().map_or(true, |it| it.uid() != uid) {
+        return false;
+    }
+    let status = fs::read(process.path().join("status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let mut uids = uids.into_iter().flat_map(str::split_whitespace).peekable();
+    uids.peek().is_some() && uids.all(|each| each.parse() == Ok(uid))
+}
+
+/// Whether it was started with these words (proc_pid_cmdline(5)).
+fn has_words(process: &DirEntry, wanted: &[u8]) -> bool {
+    let mut words = [0; MAX_WORDS_BYTES];
+    let mut read = || File::open(process.path().join("cmdline"))?.read(&mut words);
+    let count = read().unwrap_or(0);
+    words[..count].ends_with(wanted)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    /// A user that no machine has.
+    const GUEST: u32 = 54321;
+
+    /// A process with the words of a recorder of that run, which ends with its standard input; started by
+    /// that user, and run as the other.
+    fn lookalike(run_id: Uuid, real: u32, effective: u32) -> Child {
+        let mut command = Command::new("setpriv");
+        if real != geteuid().as_raw() {
+            command.args(["--ruid", &real.to_string(), "--euid", &effective.to_string()]);
+        }
+        // Or the shell lets go of what it was not started by.
+        command.args(["sh", "-p", "-c", "echo; read end"]).args(RECORDER).arg(run_id.to_string());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("setpriv");
+        let mut byte = [0];
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        child
+    }
+
+    fn end(mut child: Child) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_recorder_is_believed_to_be_one_if_it_is_of_who_logs_in() {
+        let own = geteuid().as_raw();
+        let run = Uuid::from_u128(0x5eed);
+        let child = lookalike(run, own, own);
+        assert!(has_recorder(own, run));
+        assert!(!has_recorder(own, Uuid::from_u128(0x5eee)), "another run");
+        assert!(!has_recorder(own + 1, run), "another user");
+        assert!(!is_recorded_by("nobody-has-this-name", run));
+        end(child);
+        assert!(!has_recorder(own, run), "it is gone");
+        if own != 0 {
+            assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
+            return eprintln!("SKIPPED: what another user sees needs root");
+        }
+        let child = lookalike(run, GUEST, GUEST);
+        assert!(has_recorder(GUEST, run));
+        assert!(!is_recorded_by("root", run), "anybody can start what looks like a recorder");
+        assert!(!has_recorder(0, run));
+        end(child);
+        let child = lookalike(run, GUEST, 0);
+        assert!(!has_recorder(0, run), "also with what is set-user-ID");
+        end(child);
+    }
+}

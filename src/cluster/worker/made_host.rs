@@ -1,0 +1,248 @@
+//! A host for tests of what a worker does: it answers as the test says, and keeps what it was asked.
+
+use crate::cluster::clock::now;
+use crate::cluster::hosts::HostSpec;
+use crate::cluster::launch::{Connect, HostPlan, Launch, Limits};
+use crate::cluster::protocol::{
+    Frames, Hello, Marker, Message, Place, RecorderState, Reply, Request, Settings, put_control,
+};
+use crate::cluster::record::{HostRecord, HostState};
+use crate::cluster::transport::{Channel, End, Link};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Longer than any test takes.
+pub const FAR: Duration = Duration::from_secs(60);
+
+/// What it says to a request, by what it was asked before; it may say nothing.
+type Answer = dyn Fn(&Request, &[Request]) -> Option<Reply> + Send + Sync;
+
+/// The host. Clones are the same.
+#[derive(Clone)]
+pub struct MadeHost {
+    asked: Arc<Mutex<Vec<Request>>>,
+    answer: Arc<Answer>,
+}
+
+struct MadeLink(MadeHost);
+
+struct MadeChannel {
+    host: MadeHost,
+    said: Vec<u8>,
+    heard: Frames,
+}
+
+impl MadeHost {
+    pub fn new(
+        answer: impl Fn(&Request, &[Request]) -> Option<Reply> + Send + Sync + 'static,
+    ) -> MadeHost {
+        MadeHost { asked: Arc::default(), answer: Arc::new(answer) }
+    }
+
+    /// What a host says on which there is no run, and nothing goes wrong.
+    pub fn usual(request: &Request) -> Option<Reply> {
+        Some(match request {
+            Request::Ping { id, .. } => Reply::Pong { id: *id, now: now(), recorder: None },
+            Request::Attach(_) => Reply::Attached(RecorderState::None),
+            Request::Look { .. } => Reply::Seen(false),
+            Request::Prepare(_) => Reply::Prepared,
+            Request::Go { .. } => Reply::Going,
+            Request::Stop => Reply::Stopped { was_running: true },
+            Request::List => Reply::Files(Vec::new()),
+            Request::Fetch { .. } => Reply::Failed { what: "there is no file".to_owned() },
+            Request::Discard => Reply::Discarded,
+            Request::Bye => Reply::Goodbye,
+        })
+    }
+
+    /// What it was asked, over all connections.
+    pub fn asked(&self) -> Vec<Request> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// A run on it alone, of which rings go to `dir`. It has half a second to be set up, and a beat comes
+    /// every few milliseconds.
+    pub fn launch(&self, dir: &Path) -> Launch {
+        let orphan_timeout = Duration::from_secs(600);
+        let settings = Settings {
+            interval: Duration::from_secs(1),
+            max_samples: 10,
+            sync_interval: Duration::from_secs(1),
+            sources: Vec::new(),
+            benchmark_type: String::new(),
+            command: Vec::new(),
+            policy: String::new(),
+            nice: None,
+            cpu: String::new(),
+            procfs: String::new(),
+            mirror: true,
+            orphan_timeout,
+            max_duration: None,
+            launcher: String::new(),
+        };
+        let spec: HostSpec = "made".parse().unwrap();
+        let plan = HostPlan {
+            place: Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None },
+            record: HostRecord::new(spec.clone(), Uuid::nil(), HostState::SettingUp),
+            spec,
+            settings: Some(settings),
+            dir: dir.to_owned(),
+        };
+        let limits = Limits {
+            timeout: Duration::from_millis(500),
+            heartbeat: Some(Duration::from_millis(5)),
+            orphan_timeout,
+            host_bytes: 0,
+            given_up: Duration::MAX,
+        };
+        Launch::begin(vec![plan], Arc::new(self.clone()), limits, None).unwrap()
+    }
+}
+
+impl Connect for MadeHost {
+    fn connect(&self, _host: &HostSpec, _deadline: Instant) -> Result<Box<dyn Link>, String> {
+        Ok(Box::new(MadeLink(self.clone())))
+    }
+
+    fn agent_line(
+        &self,
+        _host: &HostSpec,
+        _link: &mut dyn Link,
+        arguments: &str,
+        _deadline: Instant,
+    ) -> Result<String, String> {
+        Ok(arguments.to_owned())
+    }
+}
+
+impl Link for MadeLink {
+    fn exec<'l>(
+        &'l mut self,
+        command: &str,
+        _deadline: Instant,
+    ) -> io::Result<Box<dyn Channel + 'l>> {
+        let nonce = command.rsplit(' ').next().unwrap();
+        let mut said = Marker::line(nonce).into_bytes();
+        let hello = Reply::Hello(Box::new(Hello::here("made".into(), None)));
+        put_control(&hello, &mut said).unwrap();
+        Ok(Box::new(MadeChannel { host: self.0.clone(), said, heard: Frames::default() }))
+    }
+}
+
+impl Channel for MadeChannel {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.heard.push(bytes);
+        while let Some(message) = self.heard.take().unwrap() {
+            let Message::Control(request) = message else { panic!("a ring") };
+            let mut asked = self.host.asked.lock().unwrap();
+            if let Some(reply) = (self.host.answer)(&request, &asked) {
+                put_control(&reply, &mut self.said).unwrap();
+            }
+            asked.push(request);
+        }
+        Ok(bytes.len())
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.said.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = bytes.len().min(self.said.len());
+        bytes[..count].copy_from_slice(&self.said[..count]);
+        self.said.drain(..count);
+        Ok(count)
+    }
+
+    fn read_stderr(&mut self, _bytes: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn end_input(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, _to_write: bool, deadline: Instant) -> io::Result<()> {
+        std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+
+    fn end(&mut self, _deadline: Instant) -> End {
+        End::Status(0)
+    }
+}
+
+mod tests {
+    use super::*;
+    use std::mem::discriminant;
+
+    /// Waits until the host's record is so.
+    fn wait_for(launch: &Launch, is_so: impl Fn(&HostRecord) -> bool) {
+        let far = Instant::now() + FAR;
+        while !launch.records().first().is_some_and(&is_so) {
+            assert!(Instant::now() < far, "{:?}", launch.records());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn count(of: &[Request], is: impl Fn(&Request) -> bool) -> usize {
+        of.iter().filter(|each| is(each)).count()
+    }
+
+    #[test]
+    fn a_recorder_that_does_not_answer_is_told_again_and_is_not_dead() {
+        let host = MadeHost::new(|request, asked| {
+            let is_same = |each: &Request| discriminant(each) == discriminant(request);
+            let is_new = !asked.iter().any(is_same);
+            match request {
+                Request::Attach(_) if !asked.is_empty() => {
+                    Some(Reply::Attached(RecorderState::Silent))
+                }
+                Request::Ping { id, beat: true } => {
+                    let recorder = Some(RecorderState::Silent);
+                    Some(Reply::Pong { id: *id, now: now(), recorder })
+                }
+                Request::Go { .. } | Request::Stop if is_new => {
+                    Some(Reply::Failed { what: "the recorder does not answer".to_owned() })
+                }
+                _ => MadeHost::usual(request),
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let mut launch = host.launch(dir.path());
+        let far = Instant::now() + FAR;
+        launch.wait_until_set_up(far);
+        launch.go(1);
+        wait_for(&launch, |record| record.state != HostState::Ready);
+        assert_eq!(launch.records()[0].state, HostState::Recording);
+        // It is asked how it is.
+        wait_for(&launch, |record| record.clocks.len() > 3);
+        launch.stop(far);
+        launch.wait_until_settled(far, &mut |_, _| {});
+        let record = launch.end(&[], far).remove(0);
+        assert_eq!(record.state, HostState::Collected, "{record:?}");
+        let errors: Vec<&str> = record.errors.iter().map(|it| &*it.message).collect();
+        assert!(matches!(errors[..], [nothing] if nothing.contains("no ring")), "{errors:?}");
+        let asked = host.asked();
+        assert_eq!(count(&asked, |each| matches!(each, Request::Go { .. })), 2, "{asked:?}");
+        assert_eq!(count(&asked, |each| *each == Request::Stop), 2);
+    }
+
+    #[test]
+    fn a_recorder_that_is_gone_before_its_start_is_not_asked_for_again() {
+        let host = MadeHost::new(|request, _| match request {
+            Request::Go { .. } => Some(Reply::Failed { what: "there is no recorder".to_owned() }),
+            _ => MadeHost::usual(request),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let mut launch = host.launch(dir.path());
+        launch.wait_until_set_up(Instant::now() + FAR);
+        launch.go(1);
+        wait_for(&launch, |record| record.state == HostState::Owing);
+        let trouble = launch.records()[0].trouble.clone().unwrap().message;
+        assert!(trouble.contains("before its start"), "{trouble}");
+        assert_eq!(count(&host.asked(), |each| matches!(each, Request::Go { .. })), 1);
+    }
+}
