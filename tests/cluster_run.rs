@@ -10,7 +10,7 @@ use common::cluster::{
     kill, left, recorders, run, strings, ticks, wait_for_samples,
 };
 use common::sshd::{Site, Sshd};
-use common::{DEADLINE, Files, World, entries, wait_until};
+use common::{DEADLINE, Files, World, entries, program_for, wait_until};
 use std::time::Instant;
 
 /// A user that no machine has.
@@ -374,15 +374,14 @@ fn a_noisy_login_shell_and_other_shells_do_no_harm() {
     let world = World::new();
     let noisy = site.host("noisy").start();
     std::fs::write(noisy.home.join(".bashrc"), "echo Welcome; echo >&2 careful\n").unwrap();
-    let shells = ["/bin/dash", "/bin/csh", "/usr/bin/fish"];
-    let there: Vec<&str> =
-        shells.into_iter().filter(|shell| std::path::Path::new(shell).exists()).collect();
     let mut hosts = vec![noisy];
-    for (index, shell) in there.iter().enumerate() {
-        hosts.push(site.host(&format!("shell{index}")).shell(shell).start());
+    for shell in ["dash", "csh", "fish"] {
+        if let Some(path) = program_for("a host with the login shell", shell) {
+            hosts.push(site.host(shell).shell(path.to_str().unwrap()).start());
+        }
     }
     let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-    run(&world, &site, &names.join(","), &[], "sleep 0.3").ends_with(0);
+    run(&world, &site, &names.join(","), &[], "sleep 1").ends_with(0);
     let Files { timeseries: file, .. } = world.files();
     names.iter().for_each(|name| assert_no_tick_is_missing(&file, name));
     hosts.iter().for_each(assert_clean);
