@@ -406,3 +406,17 @@ fn the_program_is_brought_to_hosts_and_opensshs_own_reaches_them_too() {
         assert_eq!(programs.len(), 1, "one program, whoever brought it: {programs:?}");
     }
 }
+
+#[test]
+fn times_that_no_clock_counts_are_as_good_as_without_an_end() {
+    let Some(site) = Site::new("times without an end") else { return };
+    let host = site.host("patient").start();
+    for ssh in [&[][..], &["--ssh-program", "ssh"]] {
+        let world = World::new();
+        let options = ["--ssh-timeout", "--stop-timeout", "--orphan-timeout", "--heartbeat"];
+        let options: Vec<&str> = options.iter().flat_map(|option| [option, "1e20"]).collect();
+        run(&world, &site, "patient", &[&options, ssh].concat(), "sleep 1").ends_with(0);
+        assert_eq!(strings(&world.files().timeseries["hosts_collected"]), ["patient"]);
+        assert_clean(&host);
+    }
+}

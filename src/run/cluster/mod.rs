@@ -466,6 +466,8 @@ pub(super) fn fetch(
         }
     }
     let before = manifest.hosts.clone();
+    // What is written in a file may be anything.
+    manifest.options = manifest.options.clone().bounded();
     let (launch, remote) = begin(manifest, dir, None, None);
     let mut cluster = Cluster { launch, start_ns: 0, stop: None, remote };
     cluster.stop(manifest.options.stop_timeout);
