@@ -30,7 +30,7 @@ fn begin(world: &World, site: &Site, hosts: &str, options: &[&str]) -> Live {
     live
 }
 
-/// A whole run of hosts that are healthy beside some that are not; `failed` is where and with which
+/// A whole run of hosts that are healthy, if any, beside some that are not; `failed` is where and with which
 /// words each of these fails.
 fn assert_run(site: &Site, healthy: &[&str], failed: &[(&str, &str, &str)], options: &[&str]) {
     let world = World::new();
@@ -87,11 +87,15 @@ fn a_host_that_cannot_be_reached_says_why_and_costs_the_others_nothing() {
         ("falling-silent", "ssh", "handshake"),
     ];
     let options = ["--ssh-timeout", "6"];
-    // Each alone with the healthy ones, in any order, and then all together.
+    // Each alone, with the healthy ones and without any, in any order, and then all together.
+    let alone = ["nowhere.invalid", "refusing", "changed"];
     thread::scope(|scope| {
         for one in failed {
             let site = &site;
             scope.spawn(move || assert_run(site, &healthy, &[one], &options));
+            if alone.contains(&one.0) {
+                scope.spawn(move || assert_run(site, &[], &[one], &options));
+            }
         }
     });
     assert_run(&site, &healthy, &failed, &options);
