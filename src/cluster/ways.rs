@@ -121,9 +121,17 @@ impl Connect for Ways {
         link: &mut dyn Link,
         arguments: &str,
         deadline: Instant,
+        sent: &mut dyn FnMut(u64),
     ) -> Result<String, String> {
         let program = self.program.as_ref().map_err(String::clone)?;
-        let deployed = deploy(link, &host.name, program, deadline, &mut |_| {})
+        let mut before = 0;
+        let mut progress = |step| {
+            if let Step::Uploading { sent_bytes, .. } = step {
+                sent(sent_bytes.saturating_sub(before));
+                before = sent_bytes;
+            }
+        };
+        let deployed = deploy(link, &host.name, program, deadline, &mut progress)
             .map_err(|error| error.to_string())?;
         deployed.line(arguments).map_err(|error| error.to_string())
     }

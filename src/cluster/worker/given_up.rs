@@ -67,9 +67,10 @@ mod tests {
     use crate::cluster::hosts::HostSpec;
     use crate::cluster::launch::{Connect, HostPlan, Launch, Limits};
     use crate::cluster::protocol::{
-        Frames, Hello, Marker, Message, Place, RecorderState, Reply, Request, Settings, put_control,
+        Frames, Hello, Marker, Message, Place, RecorderState, Reply, Request, put_control,
     };
     use crate::cluster::record::{HostRecord, HostState};
+    use crate::cluster::test_link::any_settings;
     use crate::cluster::transport::{Channel, End, Link};
     use std::io;
     use std::sync::{Arc, Mutex};
@@ -103,6 +104,7 @@ mod tests {
             _link: &mut dyn Link,
             arguments: &str,
             _deadline: Instant,
+            _sent: &mut dyn FnMut(u64),
         ) -> Result<String, String> {
             Ok(arguments.to_owned())
         }
@@ -184,29 +186,13 @@ mod tests {
 
     #[test]
     fn a_recorder_that_is_ready_too_late_is_ended() {
-        let settings = Settings {
-            interval: Duration::from_secs(1),
-            max_samples: 10,
-            sync_interval: Duration::from_secs(1),
-            sources: Vec::new(),
-            benchmark_type: String::new(),
-            command: Vec::new(),
-            policy: String::new(),
-            nice: None,
-            cpu: String::new(),
-            procfs: String::new(),
-            mirror: true,
-            orphan_timeout: Duration::from_secs(600),
-            max_duration: None,
-            launcher: String::new(),
-        };
         let spec: HostSpec = "slow".parse().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let plan = HostPlan {
             place: Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None },
             record: HostRecord::new(spec.clone(), Uuid::nil(), HostState::SettingUp),
             spec,
-            settings: Some(settings),
+            settings: Some(any_settings()),
             dir: dir.path().to_owned(),
         };
         let limits = Limits {
@@ -220,12 +206,12 @@ mod tests {
         let way = Arc::new(Way(host.clone()));
         let mut launch = Launch::begin(vec![plan], way, limits, None).unwrap();
         let far = Instant::now() + Duration::from_secs(60);
-        launch.wait_until_set_up(far);
+        launch.wait_until_set_up(far, &mut |_| {});
         let record = launch.records().remove(0);
         assert!(record.errors[0].message.contains("the recorder to be ready"), "{record:?}");
         launch.go(1);
         launch.stop(far);
-        launch.wait_until_settled(far, &mut |_, _| {});
+        launch.wait_until_settled(far, &mut |_| {});
         let record = launch.end(&[], far).remove(0);
         assert_eq!((record.state, record.errors.len()), (HostState::Failed, 1));
         assert!(Instant::now() < far);

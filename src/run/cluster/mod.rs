@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use crate::cluster::clock::now;
 use crate::cluster::collect::{MAX_HOST_BYTES, MAX_HOST_TEXT_BYTES};
 use crate::cluster::hosts::HostSpec;
-use crate::cluster::launch::{HostPlan, Launch, Limits};
+use crate::cluster::launch::{HostPlan, HostProgress, Launch, Limits};
 use crate::cluster::local::{self, Locality};
 use crate::cluster::machine::MachineIdentity;
 use crate::cluster::protocol::{self, START_PATIENCE};
@@ -326,9 +326,12 @@ fn agent_settings(settings: &RecorderBuilder, manifest: &Manifest) -> protocol::
 impl SettingUp {
     /// Waits until each host is ready or has failed, for no longer than the user's bound. Then all begin
     /// at one instant, of which `CLOCK_MONOTONIC` here is returned.
-    pub fn go(mut self) -> (Cluster, ClusterManifest, u64) {
+    pub fn go(
+        mut self,
+        progress: &mut dyn FnMut(&HostProgress),
+    ) -> (Cluster, ClusterManifest, u64) {
         if let Some(launch) = &mut self.launch {
-            launch.wait_until_set_up(self.deadline);
+            launch.wait_until_set_up(self.deadline, progress);
         }
         let trip = self.launch.as_ref().map_or(0, Launch::longest_trip_ns);
         let hosts = u32::try_from(self.remote).unwrap_or(u32::MAX);
@@ -381,12 +384,11 @@ impl Cluster {
         }
     }
 
-    /// Waits until all that can be had is here. `progress` hears how many hosts are done, and how many
-    /// bytes have come.
+    /// Waits until all that can be had is here.
     pub fn collect(
         &mut self,
         manifest: &mut ClusterManifest,
-        progress: &mut dyn FnMut(usize, u64),
+        progress: &mut dyn FnMut(&HostProgress),
     ) {
         let since = Instant::now();
         let deadline = self.stop.map_or(since, |bound| bound.deadline);
@@ -457,7 +459,7 @@ fn merge(manifest: &mut ClusterManifest, records: Vec<HostRecord>) {
 pub(super) fn fetch(
     manifest: &mut ClusterManifest,
     dir: Option<&Path>,
-    progress: &mut dyn FnMut(usize, u64),
+    progress: &mut dyn FnMut(&HostProgress),
 ) -> Cluster {
     for host in &mut manifest.hosts {
         if host.state.owes() || host.state == HostState::SettingUp {
@@ -552,7 +554,7 @@ mod tests {
                 start_wall_ns: 1,
                 is_incomplete: true,
             };
-            fetch(&mut manifest, Some(dir.path()), &mut |_, _| {});
+            fetch(&mut manifest, Some(dir.path()), &mut |_| {});
             assert_eq!(manifest.owing().len(), owed);
             assert_eq!(manifest.hosts[0].errors.len(), 1, "why is still known");
         }
