@@ -57,6 +57,7 @@ mod units;
 
 pub use cluster::hosts;
 pub use cluster::hosts::HostsError;
+pub use cluster::launch::HostProgress;
 pub use cluster::ways::HostOptions;
 pub use decode::metadata;
 pub use decode::{

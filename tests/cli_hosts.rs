@@ -6,7 +6,7 @@
 mod common;
 
 use common::sshd::{Site, Sshd};
-use common::{Cmd, World, say_skipped};
+use common::{Cmd, World, program_for};
 use ringstat::checking::{Binary, Deployed, Program, SshOptions, Step, deploy};
 use ringstat::reaching::connect;
 use std::fs;
@@ -104,11 +104,9 @@ fn a_program_is_brought_once_seen_and_removed() {
     let Some(site) = Site::new("bringing programs") else { return };
     let world = World::new();
     let mut sshds: Vec<Sshd> = Vec::new();
-    for (name, shell) in [("bash", "/bin/bash"), ("csh", "/bin/csh"), ("fish", "/usr/bin/fish")] {
-        if Path::new(shell).exists() {
-            sshds.push(site.host(name).shell(shell).start());
-        } else {
-            say_skipped(&format!("bringing a program through {shell}"), name);
+    for shell in ["bash", "csh", "fish"] {
+        if let Some(path) = program_for("bringing a program through", shell) {
+            sshds.push(site.host(shell).shell(path.to_str().unwrap()).start());
         }
     }
     let program = program();

@@ -30,15 +30,16 @@ fn begin(world: &World, site: &Site, hosts: &str, options: &[&str]) -> Live {
     live
 }
 
-/// A whole run of hosts that are healthy beside some that are not; `failed` is where and with which
+/// A whole run of hosts that are healthy, if any, beside some that are not; `failed` is where and with which
 /// words each of these fails.
 fn assert_run(site: &Site, healthy: &[&str], failed: &[(&str, &str, &str)], options: &[&str]) {
     let world = World::new();
     let names = |of: &mut dyn Iterator<Item = &str>| of.collect::<Vec<_>>().join(",");
     // The healthy ones between the others.
     let bad: Vec<&str> = failed.iter().map(|(name, ..)| *name).collect();
-    let all = names(&mut healthy[..1].iter().chain(&bad).chain(&healthy[1..]).copied());
-    let ran = run(&world, site, &all, options, "sleep 0.5").ends_with(0);
+    let (first, others) = healthy.split_at(healthy.len().min(1));
+    let all = names(&mut first.iter().chain(&bad).chain(others).copied());
+    let ran = run(&world, site, &all, options, "sleep 1").ends_with(0);
     let file = world.files().timeseries;
     for name in healthy {
         assert_no_tick_is_missing(&file, name);
@@ -87,11 +88,15 @@ fn a_host_that_cannot_be_reached_says_why_and_costs_the_others_nothing() {
         ("falling-silent", "ssh", "handshake"),
     ];
     let options = ["--ssh-timeout", "6"];
-    // Each alone with the healthy ones, in any order, and then all together.
+    // Each alone, with the healthy ones and without any, in any order, and then all together.
+    let alone = ["nowhere.invalid", "refusing", "changed"];
     thread::scope(|scope| {
         for one in failed {
             let site = &site;
             scope.spawn(move || assert_run(site, &healthy, &[one], &options));
+            if alone.contains(&one.0) {
+                scope.spawn(move || assert_run(site, &[], &[one], &options));
+            }
         }
     });
     assert_run(&site, &healthy, &failed, &options);
@@ -111,7 +116,7 @@ fn a_host_that_falls_silent_behind_the_handshake_is_given_up() {
     for bytes in [3_500, 4_500] {
         proxy.let_through(bytes);
         let world = World::new();
-        run(&world, &site, "bad,good", &["--ssh-timeout", "6"], "sleep 0.5").ends_with(0);
+        run(&world, &site, "bad,good", &["--ssh-timeout", "6"], "sleep 1").ends_with(0);
         let file = world.files().timeseries;
         assert_no_tick_is_missing(&file, "good");
         assert_eq!(strings(&file["hosts_collected"]), ["good"]);
@@ -573,7 +578,7 @@ fn a_server_that_asks_whether_we_are_there_is_answered() {
     let config = "ClientAliveInterval 4\nClientAliveCountMax 3";
     let host = site.host("asking").server_config(config).start();
     let world = World::new();
-    let live = begin(&world, &site, "asking", &["--heartbeat", "off", "--interval", "250ms"]);
+    let live = begin(&world, &site, "asking", &["--heartbeat", "off"]);
     // Twice as long as it waits for an answer.
     thread::sleep(Duration::from_secs(32));
     world.write("end", "");

@@ -121,7 +121,7 @@ fn what_was_fetched_and_is_damaged_here_is_fetched_again() {
     let Some(site) = Site::new("rings that are damaged behind the way") else { return };
     let host = site.host("n1").start();
     let world = World::new();
-    let spoil = "sleep 0.5; rm -rf $W/results; touch $W/results";
+    let spoil = "sleep 1; rm -rf $W/results; touch $W/results";
     let ran = run(&world, &site, "n1", &["--stop-timeout", "8"], spoil).ends_with(0);
     let [.., run] = common::advice(&ran)[..] else { ran.fail("no run") };
     let copy = Path::new(run).join("hosts/00000/00000.ring");

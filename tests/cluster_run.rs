@@ -10,7 +10,7 @@ use common::cluster::{
     kill, left, recorders, run, strings, ticks, wait_for_samples,
 };
 use common::sshd::{Site, Sshd};
-use common::{DEADLINE, Files, World, entries, wait_until};
+use common::{DEADLINE, Files, World, entries, program_for, wait_until};
 use std::time::Instant;
 
 /// A user that no machine has.
@@ -22,7 +22,7 @@ fn several_hosts_have_the_same_ticks_and_nothing_stays_there() {
     let world = World::new();
     let names = ["n1", "n2", "n3", "n4"];
     let hosts = names.map(|name| site.host(name).start());
-    let ran = run(&world, &site, "n[1-4]:8,n1,localhost", &[], "sleep 0.5; exit 7").ends_with(7);
+    let ran = run(&world, &site, "n[1-4]:8,n1,localhost", &[], "sleep 1; exit 7").ends_with(7);
     let Files { timeseries: file, .. } = world.files();
     let all = ["n1", "n2", "n3", "n4", "localhost"];
     assert_eq!(strings(&file["hosts_requested"]), all);
@@ -49,7 +49,7 @@ fn a_host_that_cannot_be_had_costs_the_others_nothing() {
     gone.stop();
     let stranger = site.host("stranger").unknown().start();
     let hosts = "good,gone,stranger,nowhere.invalid";
-    let ran = run(&world, &site, hosts, &[], "sleep 0.3").ends_with(0);
+    let ran = run(&world, &site, hosts, &[], "sleep 1").ends_with(0);
     let Files { timeseries: file, .. } = world.files();
     assert_no_tick_is_missing(&file, "good");
     assert_eq!(strings(&file["hosts_collected"]), ["good"]);
@@ -73,7 +73,7 @@ fn one_machine_under_two_names_is_recorded_once() {
     let host = site.host("first").start();
     let again = std::fs::read_to_string(site.path("config")).unwrap();
     site.append("config", &again.replace("Host first", "Host second"));
-    run(&world, &site, "first,second", &[], "sleep 0.3")
+    run(&world, &site, "first,second", &[], "sleep 1")
         .ends_with(0)
         .says(&["second is the same machine as first"]);
     let Files { timeseries: file, .. } = world.files();
@@ -96,7 +96,7 @@ fn one_machine_reached_as_two_users_is_recorded_once() {
     let again = again.replace("Host node", "Host same").replace("User root", "User guest");
     site.append("config", &again);
     for (hosts, name) in [("node,same", "same"), ("same,node", "node")] {
-        run(&world, &site, hosts, &[], "sleep 0.3")
+        run(&world, &site, hosts, &[], "sleep 1")
             .ends_with(0)
             .says(&[&format!("{name} is the same machine as")]);
         let Files { timeseries: file, .. } = world.files();
@@ -162,7 +162,7 @@ fn a_host_that_says_it_is_another_machine_keeps_nobody_from_being_recorded() {
     let ids = "cat /etc/machine-id /proc/sys/kernel/random/boot_id";
     assert_eq!(good.inside(ids).stdout, bad.inside(ids).stdout);
     let world = World::new();
-    let ran = run(&world, &site, "bad,good", &[], "sleep 0.3").ends_with(0);
+    let ran = run(&world, &site, "bad,good", &[], "sleep 1").ends_with(0);
     // Whichever answered first.
     assert!(ran.stderr.contains("says that it is the same machine as"), "{}", ran.stderr);
     let Files { timeseries: file, .. } = world.files();
@@ -221,9 +221,14 @@ fn a_killed_launcher_finds_everything_again() {
     let live = run(&world, &site, "n1,n2", &options, script).start();
     common::wait_for_file(&world.path("began"));
     live.kill();
-    wait_until("samples after the kill", || {
-        hosts.iter().all(|host| !recorders(host).is_empty()).then_some(())
+    assert!(hosts.iter().all(|host| !recorders(host).is_empty()), "they live on");
+    let rings = wait_until("the rings of both hosts", || {
+        let rings = entries(&places[0]).into_iter().map(|run| places[0].join(run));
+        let rings: Vec<_> =
+            rings.map(|run| run.join("00000.ring")).filter(|it| it.exists()).collect();
+        (rings.len() == hosts.len()).then_some(rings)
     });
+    rings.iter().for_each(|ring| world.wait_for_samples(ring, 5));
     let manifest = wait_until("the launcher's run", || {
         let runs = entries(&places[0]);
         let is_launcher = |run: &String| places[1].join(run).join("hosts").is_dir();
@@ -289,7 +294,7 @@ fn what_was_fetched_and_is_still_on_hosts_is_removed_by_recover() {
     let world = World::new();
     let mut hosts = ["n1", "n2"].map(|name| site.host(name).start());
     // All is fetched, and nothing can be written: until it can, hosts keep what they have.
-    let spoil = "sleep 0.5; rm -rf $W/results; touch $W/results";
+    let spoil = "sleep 1; rm -rf $W/results; touch $W/results";
     let options = ["--stop-timeout", "4"];
     let ran = run(&world, &site, "n1,n2", &options, spoil).ends_with(0);
     let ran = ran.says(&["the samples are safe in", "ringstat recover"]);
@@ -331,7 +336,7 @@ fn a_connection_that_is_lost_costs_no_sample() {
         common::wait_for_file(&world.path("began"));
         let [recorder] = recorders(&host)[..] else { panic!("{:?}", recorders(&host)) };
         cut_connections(&host);
-        std::thread::sleep(std::time::Duration::from_millis(500)); // time for samples
+        std::thread::sleep(std::time::Duration::from_millis(1200)); // time for samples
         assert_eq!(recorders(&host), [recorder], "it lives on");
         world.write("end", "");
         live.end().has_status(0);
@@ -399,15 +404,14 @@ fn a_noisy_login_shell_and_other_shells_do_no_harm() {
     let world = World::new();
     let noisy = site.host("noisy").start();
     std::fs::write(noisy.home.join(".bashrc"), "echo Welcome; echo >&2 careful\n").unwrap();
-    let shells = ["/bin/dash", "/bin/csh", "/usr/bin/fish"];
-    let there: Vec<&str> =
-        shells.into_iter().filter(|shell| std::path::Path::new(shell).exists()).collect();
     let mut hosts = vec![noisy];
-    for (index, shell) in there.iter().enumerate() {
-        hosts.push(site.host(&format!("shell{index}")).shell(shell).start());
+    for shell in ["dash", "csh", "fish"] {
+        if let Some(path) = program_for("a host with the login shell", shell) {
+            hosts.push(site.host(shell).shell(path.to_str().unwrap()).start());
+        }
     }
     let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-    run(&world, &site, &names.join(","), &[], "sleep 0.3").ends_with(0);
+    run(&world, &site, &names.join(","), &[], "sleep 1").ends_with(0);
     let Files { timeseries: file, .. } = world.files();
     names.iter().for_each(|name| assert_no_tick_is_missing(&file, name));
     hosts.iter().for_each(assert_clean);
@@ -420,15 +424,29 @@ fn the_program_is_brought_to_hosts_and_opensshs_own_reaches_them_too() {
     for options in [&["--ssh-timeout", "120"][..], &["--ssh-program", "ssh"]] {
         let world = World::new();
         let config = site.path("config");
-        let mut cmd = world.ringstat(&["run", "--hosts", "bare", "--interval", "50ms"]);
+        let mut cmd = world.ringstat(&["run", "--hosts", "bare", "--interval", "250ms"]);
         cmd = cmd.arg("--ssh-config").arg(config).arg("--results-dir").arg(world.results());
         cmd = cmd.args(&["--max-samples", "100"]).args(options);
-        cmd.args(&["--", "sleep", "0.3"]).ends_with(0);
+        cmd.args(&["--", "sleep", "1"]).ends_with(0);
         let Files { timeseries: file, .. } = world.files();
         assert_eq!(strings(&file["hosts_collected"]), ["bare"], "{options:?}");
         assert_no_tick_is_missing(&file, "bare");
         assert_clean(&host);
         let programs = entries(&host.home.join(".cache/ringstat"));
         assert_eq!(programs.len(), 1, "one program, whoever brought it: {programs:?}");
+    }
+}
+
+#[test]
+fn times_that_no_clock_counts_are_as_good_as_without_an_end() {
+    let Some(site) = Site::new("times without an end") else { return };
+    let host = site.host("patient").start();
+    for ssh in [&[][..], &["--ssh-program", "ssh"]] {
+        let world = World::new();
+        let options = ["--ssh-timeout", "--stop-timeout", "--orphan-timeout", "--heartbeat"];
+        let options: Vec<&str> = options.iter().flat_map(|option| [option, "1e20"]).collect();
+        run(&world, &site, "patient", &[&options, ssh].concat(), "sleep 1").ends_with(0);
+        assert_eq!(strings(&world.files().timeseries["hosts_collected"]), ["patient"]);
+        assert_clean(&host);
     }
 }

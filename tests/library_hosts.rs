@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests
 
+use ringstat::checking::{CheckOptions, check};
 use ringstat::{BuildError, HostOptions, Recorder, RecorderBuilder, RecorderError};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,6 +20,12 @@ fn builder(dir: &Path, hosts: &[&str]) -> RecorderBuilder {
         .results_dir(dir.join("results"))
         .hosts(hosts)
         .host_options(options)
+}
+
+/// A host that nobody is: a port that was free a moment ago.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("ssh://127.0.0.1:{}", listener.local_addr().unwrap().port())
 }
 
 /// Waits until so many samples of this host are taken, which they will be.
@@ -107,10 +114,7 @@ fn starts_and_stops_in_the_wrong_order_are_errors() {
 #[test]
 fn an_unreachable_host_has_its_error_and_costs_the_others_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let bad = format!("ssh://127.0.0.1:{}", listener.local_addr().unwrap().port());
-    drop(listener);
+    let bad = nobody();
     let mut recorder = builder(dir.path(), &["localhost", &bad]).build().unwrap();
     let bad = recorder.hosts()[1].clone();
     let info = recorder.start().unwrap();
@@ -126,4 +130,34 @@ fn an_unreachable_host_has_its_error_and_costs_the_others_nothing() {
     assert!(files.timeseries.is_some() && files.problems.is_empty(), "{files:?}");
     assert_eq!(entries(&dir.path().join("ring")) + entries(&dir.path().join("mirror")), 0);
     assert_eq!(entries(&dir.path().join("results")), 2);
+}
+
+#[test]
+fn times_that_no_clock_counts_are_as_good_as_without_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, bad) = (options_of(Duration::MAX), nobody());
+    let recorder = builder(dir.path(), &["localhost", &bad]).host_options(options).build();
+    let mut recorder = recorder.unwrap();
+    recorder.start().unwrap();
+    wait_for(&recorder, 3);
+    let data = recorder.stop().unwrap().data().unwrap();
+    assert_eq!(data.hosts_collected, ["localhost"]);
+    let hosts = [bad.parse().unwrap()];
+    let mut checking = CheckOptions::new(&options_of(Duration::MAX)).unwrap();
+    // As it can be set afterwards, too.
+    for _ in 0..2 {
+        let reports = check(&hosts, &checking, &mut |_| {});
+        assert!(reports[0].trouble().is_some(), "{reports:?}");
+        (checking.timeout, checking.ssh.timeout) = (Duration::MAX, Duration::MAX);
+    }
+}
+
+/// Every time that can be chosen is this one.
+fn options_of(time: Duration) -> HostOptions {
+    let mut options = HostOptions::default();
+    options.ssh_config = Some("/dev/null".into());
+    (options.ssh_timeout, options.stop_timeout) = (time, time);
+    (options.heartbeat, options.orphan_timeout) = (Some(time), Some(time));
+    options.max_duration = Some(time);
+    options
 }

@@ -1,7 +1,7 @@
 //! `ringstat record`: record until the time is up or a signal comes.
 
 use super::args::RecordArgs;
-use super::run::{announce, write};
+use super::run::{announce, start, write};
 use super::term::{self, Progress, Volume, count};
 use super::{FAILED, USAGE, open_files, signals};
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
@@ -55,7 +55,7 @@ pub fn main(args: &RecordArgs) -> u8 {
             }
         };
     }
-    let notes = match recorder.start() {
+    let notes = match start(&mut recorder, volume) {
         Ok(info) => announce(info, volume),
         Err(error) => {
             term::error(&error);

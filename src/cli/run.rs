@@ -5,7 +5,7 @@ use super::child::{NotStarted, Waiting};
 use super::term::{self, Progress, Volume};
 use super::{FAILED, USAGE, open_files};
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
-use ringstat::{Ended, FinishError, Recording, RunInfo};
+use ringstat::{Ended, FinishError, HostProgress, Recorder, RecorderError, Recording, RunInfo};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub fn main(args: &RunArgs) -> u8 {
     let waiting = Waiting::listen();
     let mut warnings = Vec::new();
     if !args.options.skip_timeseries {
-        match recorder.start() {
+        match start(&mut recorder, volume) {
             Ok(info) => warnings = announce(info, volume),
             Err(error) if error.is_too_large() && args.options.max_samples.is_some() => {
                 term::error(error);
@@ -97,12 +97,9 @@ pub fn announce(info: &RunInfo, volume: Volume) -> Vec<String> {
 /// Writes the files of a recording and says where they are, and what went wrong that was not
 /// `said` before; the exit status of doing so.
 pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
-    let hosts = recording.remote_hosts();
-    if hosts > 0 {
+    if recording.remote_hosts() > 0 {
         let mut progress = Progress::new("fetching", volume);
-        recording.collect(&mut |done, bytes| {
-            progress.line(format!("fetched from {done} of {hosts} hosts, {} MB", bytes >> 20));
-        });
+        recording.collect(&mut |hosts| progress.line(line(hosts, "fetched from")));
     }
     let before = recording.warnings();
     before.iter().filter(|warning| !said.contains(warning)).for_each(term::warn);
@@ -128,6 +125,26 @@ pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
             FAILED
         }
     }
+}
+
+/// Starts all hosts; says how far they are, if that takes long.
+pub fn start(recorder: &mut Recorder, volume: Volume) -> Result<&RunInfo, RecorderError> {
+    let mut progress = Progress::new("starting", volume);
+    recorder.start_with(&mut |hosts| progress.line(line(hosts, "ready:")))
+}
+
+/// How far the hosts are, and some of those that are waited for.
+fn line(hosts: &HostProgress, what: &str) -> String {
+    let HostProgress { hosts, done, bytes, awaited, .. } = hosts;
+    let mut line = format!("{what} {done} of {hosts} hosts, {} MB", bytes >> 20);
+    let others = hosts.saturating_sub(done + awaited.len());
+    if !awaited.is_empty() {
+        line += &format!(", waiting for {}", awaited.join(", "));
+    }
+    if others > 0 {
+        line += &format!(" and {others} more");
+    }
+    line
 }
 
 /// Says once where the samples are meanwhile, if nothing comes of writing the files: the results'
@@ -196,4 +213,21 @@ fn type_of(command: &[OsString]) -> String {
     let name: String =
         name.to_string_lossy().chars().map(|c| if fits(c) { c } else { '_' }).take(100).collect();
     if name.is_empty() { "run".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_names_some_that_are_waited_for() {
+        let mut hosts = HostProgress::default();
+        (hosts.hosts, hosts.bytes) = (7, 5 << 20);
+        hosts.awaited = ["a", "b", "c"].map(str::to_owned).into();
+        hosts.done = 2;
+        let expected = "ready: 2 of 7 hosts, 5 MB, waiting for a, b, c and 2 more";
+        assert_eq!(line(&hosts, "ready:"), expected);
+        (hosts.done, hosts.awaited) = (7, Vec::new());
+        assert_eq!(line(&hosts, "fetched from"), "fetched from 7 of 7 hosts, 5 MB");
+    }
 }

@@ -1,6 +1,7 @@
 //! Whether hosts can be recorded, before anything is: each is reached, asked and looked at, many at
 //! once. Nothing is changed there unless cleaning is asked for.
 
+use super::clock::after;
 use super::deploy::{self, Deployed, HostFacts, Program, RemotePath};
 use super::hosts::HostSpec;
 use super::leftovers::{self, Leftovers};
@@ -155,7 +156,7 @@ fn identity(found: &Found) -> Option<MachineIdentity> {
 
 fn reach(host: &HostSpec, options: &CheckOptions) -> Found {
     let since = Instant::now();
-    let deadline = since + options.timeout;
+    let deadline = after(options.timeout);
     let mut link = match ssh::connect(host, &options.ssh, deadline) {
         Ok(link) => link,
         Err(error) => return Found::Unreachable(error),

@@ -1,11 +1,16 @@
 //! The arithmetic of clocks on several hosts: what a round trip says about the other clock, the best
-//! of many, how it drifts, and which of its instants one of ours is. Pure, but for [`now`]; times come in.
+//! of many, how it drifts, and which of its instants one of ours is. Pure, but for [`now`] and
+//! [`after`]; times come in.
 //!
 //! A reply was made at some time between asking and hearing it. Taken to be in the middle, it is
 //! wrong by at most half the round trip: the trip that took least says most.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// Longest time that anybody waits for another host: no clock that deadlines are told by ends before.
+pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The clocks of one host, read together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +32,11 @@ pub fn now() -> Moment {
         wall_ns: ns(clock_gettime(ClockId::Realtime)),
         monotonic_ns: ns(clock_gettime(ClockId::Monotonic)),
     }
+}
+
+/// The deadline of a time that begins now, and may be longer than any clock counts.
+pub fn after(time: Duration) -> Instant {
+    Instant::now() + time.min(LONGEST)
 }
 
 /// One question and its answer.

@@ -1,10 +1,13 @@
 //! Fetching the rings of one host into one directory: what is there, each file under its name only when
-//! its checksum is right, from where an earlier attempt ended, and anew where what is here is damaged. Names and places are chosen here; how
-//! much may come is bounded before any of it does.
+//! its checksum is right, from where an earlier attempt ended, and anew where what is here is damaged.
+//! Names and places are chosen here; how much may come is bounded before any of it does.
+
+mod room;
 
 use super::protocol::{CHUNK_BYTES, Chunk, FileEntry, MAX_FILES, Message, Reply, Request};
 use super::session::{Session, SessionError, unexpected};
 use crate::place::Place;
+use room::Room;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
@@ -19,8 +22,6 @@ pub const MAX_HOST_BYTES: u64 = 16 << 30;
 pub const MAX_HOST_TEXT_BYTES: u64 = 8 * MAX_HOST_BYTES;
 /// Behind the name of a file that is not yet whole.
 const PART: &str = ".part";
-/// Before the name of a file that was here when the host had another.
-const EARLIER: &str = "earlier-";
 
 /// Why a host's rings are not here.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +34,11 @@ pub enum CollectError {
     Store(#[from] io::Error),
     /// More than it may have.
     #[error(
-        "its rings are {found} bytes in {files} files; at most {most} in {MAX_FILES} are taken"
+        "its rings are {found} bytes in {files} files, with what is here of it; at most {most} in \
+         {MAX_FILES} are taken"
     )]
     TooLarge {
-        /// What it says that it has.
+        /// What it says that it has, and what is here beside that.
         found: u64,
         /// In how many.
         files: usize,
@@ -57,6 +59,15 @@ pub enum CollectError {
         /// How many.
         bytes: u64,
     },
+    /// Our disk, or its bound.
+    #[error(
+        "{files} of its rings are not what is here of them, and there is no room for both: what is here \
+         has as many samples, and stays; nothing is removed there"
+    )]
+    NoRoom {
+        /// How many.
+        files: usize,
+    },
 }
 
 impl CollectError {
@@ -75,7 +86,8 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// Fetches all rings of a host into `dir`, of which it is the only writer, in at most `most` bytes.
+/// Fetches all rings of a host into `dir`, of which it is the only writer, and which has at most `most`
+/// bytes then, with what was there before; until a ring that is fetched again is whole, both are there.
 /// `progress` hears of bytes as they come.
 ///
 /// # Errors
@@ -92,24 +104,24 @@ pub fn collect(
         Reply::Files(entries) => entries,
         other => return Err(unexpected(&other, "its rings").into()),
     };
-    let found = entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.bytes));
-    let files = entries.len();
-    if found > most || files > MAX_FILES {
-        return Err(CollectError::TooLarge { found, files, most });
-    }
-    let mut collecting = Collecting { place, deadline, room: most - found, progress };
+    let listed: Vec<(String, u64)> =
+        entries.iter().map(|entry| (name_of(entry), entry.bytes)).collect();
+    let room = Room::beside(&place, &listed, most)?;
+    let mut collecting = Collecting { place, deadline, room, kept: 0, progress };
     let mut unreadable = 0_u64;
     for (number, entry) in (0..).zip(&entries) {
         let name = name_of(entry);
-        if entries.iter().filter(|other| name_of(other) == name).count() > 1 {
+        if listed.iter().filter(|(other, _)| *other == name).count() > 1 {
             return Err(CollectError::Piece("it has a ring twice"));
         }
         let lacks = collecting.obtain(session, number, entry)?;
         unreadable = unreadable.saturating_add(lacks);
     }
-    match unreadable {
-        0 => Ok(Collected { files, bytes: found }),
-        bytes => Err(CollectError::Unreadable { bytes }),
+    let bytes = listed.iter().map(|(_, bytes)| bytes).sum();
+    match (unreadable, collecting.kept) {
+        (0, 0) => Ok(Collected { files: listed.len(), bytes }),
+        (0, files) => Err(CollectError::NoRoom { files }),
+        (bytes, _) => Err(CollectError::Unreadable { bytes }),
     }
 }
 
@@ -123,9 +135,18 @@ fn name_of(entry: &FileEntry) -> String {
 struct Collecting<'c> {
     place: Place,
     deadline: Instant,
-    /// Bytes that it may have beside those that are listed.
-    room: u64,
+    room: Room,
+    /// Rings here that stay as they are, though the host has others.
+    kept: usize,
     progress: &'c mut dyn FnMut(u64),
+}
+
+/// A ring as it was here before.
+#[derive(Clone, Copy)]
+struct Before {
+    length: u64,
+    /// Our disk gives all of it.
+    is_whole: bool,
 }
 
 /// What a host says behind the last piece of a ring.
@@ -144,7 +165,7 @@ impl Collecting<'_> {
         entry: &FileEntry,
     ) -> Result<u64, CollectError> {
         let name = name_of(entry);
-        let mut readable = None;
+        let mut before = None;
         if let Ok(mut here) = self.place.read(&name) {
             let length = here.metadata()?.len();
             let check = check_of(&mut here).ok();
@@ -155,16 +176,39 @@ impl Collecting<'_> {
                     return Ok(sent.unreadable);
                 }
             }
-            readable = check.map(|_| length);
+            before = Some(Before { length, is_whole: check.is_some() });
         }
         let unreadable = self.fetch(session, number, entry)?;
-        if let Some(room) = readable.and_then(|length| self.room.checked_sub(length)) {
-            // It may have what the host has lost since.
-            self.room = room;
-            self.place.rename(&name, &format!("{EARLIER}{name}"))?;
+        let part = format!("{name}{PART}");
+        match before {
+            Some(before) if !self.makes_way(&name, &part, entry.bytes, before)? => {
+                self.kept += 1;
+                self.place.remove(&part)?;
+            }
+            _ => self.place.rename(&part, &name)?,
         }
-        self.place.rename(&format!("{name}{PART}"), &name)?;
         Ok(unreadable)
+    }
+
+    /// Whether a ring that is here may be replaced by the one that has come, of `bytes`: it may have what
+    /// the host has lost since.
+    fn makes_way(
+        &mut self,
+        name: &str,
+        part: &str,
+        bytes: u64,
+        before: Before,
+    ) -> io::Result<bool> {
+        // One that our disk cannot read to its end cannot be moved to a better place.
+        if before.is_whole
+            && let Some(earlier) = self.room.keep(&self.place, name, bytes.min(before.length))?
+        {
+            self.place.rename(name, &earlier)?;
+            return Ok(true);
+        }
+        let (old, new) =
+            (room::samples(&self.place, name, part), room::samples(&self.place, part, name));
+        Ok(new > old || (new == old && !before.is_whole))
     }
 
     /// Fetches a ring under the name of one that is not yet whole.

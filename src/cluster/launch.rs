@@ -19,6 +19,11 @@ use std::time::{Duration, Instant};
 /// For a thread that has libssh2 on its stack.
 const STACK_BYTES: usize = 512 << 10;
 
+/// How often it is said how far it is.
+const REFRESH: Duration = Duration::from_millis(100);
+/// Hosts that are named of those that are waited for.
+const NAMED: usize = 3;
+
 /// How an agent is reached and started.
 pub trait Connect: Send + Sync {
     /// An authenticated way to a host.
@@ -28,7 +33,7 @@ pub trait Connect: Send + Sync {
     fn connect(&self, host: &HostSpec, deadline: Instant) -> Result<Box<dyn Link>, String>;
 
     /// The line for a login shell there that runs ringstat, which is put there if need be, with these
-    /// arguments.
+    /// arguments. `sent` hears of bytes as they go there.
     ///
     /// # Errors
     /// A sentence.
@@ -38,7 +43,22 @@ pub trait Connect: Send + Sync {
         link: &mut dyn Link,
         arguments: &str,
         deadline: Instant,
+        sent: &mut dyn FnMut(u64),
     ) -> Result<String, String>;
+}
+
+/// How far the hosts of a run are that are not this machine, to be shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostProgress {
+    /// All of them.
+    pub hosts: usize,
+    /// Those that are ready, or fetched from; or will never be.
+    pub done: usize,
+    /// What has been sent to them, or fetched from them.
+    pub bytes: u64,
+    /// Some that are waited for.
+    pub awaited: Vec<String>,
 }
 
 /// What all hosts of a run have in common.
@@ -119,6 +139,8 @@ pub(super) struct Shared {
     pub machines: Mutex<HashMap<MachineIdentity, Claim>>,
     /// Bytes that have come.
     pub bytes: AtomicU64,
+    /// Bytes that have gone.
+    pub sent: AtomicU64,
     pub limits: Limits,
     pub connect: Arc<dyn Connect>,
 }
@@ -162,6 +184,7 @@ impl Launch {
             records: Mutex::new(records),
             machines: Mutex::new(machines),
             bytes: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             limits,
             connect,
         });
@@ -185,8 +208,30 @@ impl Launch {
     }
 
     /// Waits until every host is ready or has failed, or until `deadline`.
-    pub fn wait_until_set_up(&mut self, deadline: Instant) {
-        while self.set_up.contains(&false) && self.next_event(deadline) {}
+    pub fn wait_until_set_up(
+        &mut self,
+        deadline: Instant,
+        progress: &mut dyn FnMut(&HostProgress),
+    ) {
+        loop {
+            progress(&self.progress(&self.set_up, &self.shared.sent));
+            if !self.set_up.contains(&false) || Instant::now() >= deadline {
+                return;
+            }
+            self.next_event(deadline.min(Instant::now() + REFRESH));
+        }
+    }
+
+    fn progress(&self, is_done: &[bool], bytes: &AtomicU64) -> HostProgress {
+        let records = lock(&self.shared.records);
+        let awaited = records.iter().zip(is_done).filter(|(_, is_done)| !**is_done);
+        HostProgress {
+            hosts: is_done.len(),
+            done: is_done.iter().filter(|is_done| **is_done).count(),
+            // Nothing is handed over by the count.
+            bytes: bytes.load(Ordering::Relaxed),
+            awaited: awaited.take(NAMED).map(|(record, _)| record.spec.name.clone()).collect(),
+        }
     }
 
     /// All that are ready begin, with tick 0 at this instant of our `CLOCK_MONOTONIC`.
@@ -202,16 +247,16 @@ impl Launch {
     }
 
     /// Waits until every host has been fetched from or cannot be, or until `deadline`; for those that
-    /// were given up, for no longer than the limits say. `progress` hears how many hosts are done, and
-    /// how many bytes have come.
-    pub fn wait_until_settled(&mut self, deadline: Instant, progress: &mut dyn FnMut(usize, u64)) {
-        /// How often it is said how far it is.
-        const REFRESH: Duration = Duration::from_millis(100);
+    /// were given up, for no longer than the limits say.
+    pub fn wait_until_settled(
+        &mut self,
+        deadline: Instant,
+        progress: &mut dyn FnMut(&HostProgress),
+    ) {
         loop {
-            let done = self.settled.iter().filter(|settled| **settled).count();
-            // Nothing is handed over by the count.
-            progress(done, self.shared.bytes.load(Ordering::Relaxed));
-            if done == self.settled.len() || Instant::now() >= deadline || self.are_all_given_up() {
+            progress(&self.progress(&self.settled, &self.shared.bytes));
+            let is_late = Instant::now() >= deadline;
+            if !self.settled.contains(&false) || is_late || self.are_all_given_up() {
                 return;
             }
             self.next_event(deadline.min(Instant::now() + REFRESH));
@@ -280,6 +325,7 @@ impl Launch {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::test_link::{TestLink, any_settings};
     use super::*;
     use std::path::Path;
     use std::sync::mpsc;
@@ -303,29 +349,34 @@ mod tests {
             _link: &mut dyn Link,
             _arguments: &str,
             _deadline: Instant,
+            _sent: &mut dyn FnMut(u64),
         ) -> Result<String, String> {
             Err("nobody".to_owned())
         }
     }
 
-    /// A launch with one host of this state that cannot be reached, which is being tried.
-    fn unreachable(state: HostState, dir: &Path) -> (Launch, mpsc::Sender<()>) {
-        let spec: HostSpec = "away".parse().unwrap();
+    const LIMITS: Limits = Limits {
+        timeout: Duration::from_secs(600),
+        heartbeat: None,
+        orphan_timeout: Duration::from_secs(600),
+        host_bytes: 0,
+        given_up: Duration::from_millis(100),
+    };
+
+    fn plan(name: &str, state: HostState, dir: &Path) -> HostPlan {
+        let spec: HostSpec = name.parse().unwrap();
         let place = Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None };
         let record = HostRecord::new(spec.clone(), Uuid::nil(), state);
-        let dir = dir.to_owned();
-        let plan = HostPlan { spec, place, settings: None, dir, record };
-        let limits = Limits {
-            timeout: Duration::from_secs(600),
-            heartbeat: None,
-            orphan_timeout: Duration::from_secs(600),
-            host_bytes: 0,
-            given_up: Duration::from_millis(100),
-        };
+        HostPlan { spec, place, settings: None, dir: dir.to_owned(), record }
+    }
+
+    /// A launch with one host of this state that cannot be reached, which is being tried.
+    fn unreachable(state: HostState, dir: &Path) -> (Launch, mpsc::Sender<()>) {
+        let plan = plan("away", state, dir);
         let (release, blocked) = mpsc::channel();
         let (began, begun) = mpsc::channel();
         let connect = Arc::new(Blocked(Mutex::new(blocked), began));
-        let mut launch = Launch::begin(vec![plan], connect, limits, None).unwrap();
+        let mut launch = Launch::begin(vec![plan], connect, LIMITS, None).unwrap();
         launch.stop(Instant::now() + FAR);
         begun.recv().unwrap();
         (launch, release)
@@ -347,15 +398,56 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut launch, release) = unreachable(HostState::GivenUp, dir.path());
         let far = Instant::now() + FAR;
-        launch.wait_until_settled(far, &mut |_, _| {});
+        launch.wait_until_settled(far, &mut |_| {});
         assert!(Instant::now() < far, "it was waited for");
         assert_eq!(launch.records()[0].state, HostState::GivenUp, "it is still owed");
         drop(release);
         let (mut launch, release) = unreachable(HostState::Recording, dir.path());
         // As long as it may take for one without.
         let soon = Instant::now() + Duration::from_millis(300);
-        launch.wait_until_settled(soon, &mut |_, _| {});
+        let mut last = HostProgress::default();
+        launch.wait_until_settled(soon, &mut |progress| last = progress.clone());
         assert!(Instant::now() >= soon, "it may have samples");
+        let awaited = vec!["away".to_owned()];
+        assert_eq!(last, HostProgress { hosts: 1, done: 0, bytes: 0, awaited });
         drop(release);
+    }
+
+    /// Sends a program everywhere, and starts it nowhere.
+    struct Sending;
+
+    impl Connect for Sending {
+        fn connect(&self, _host: &HostSpec, _: Instant) -> Result<Box<dyn Link>, String> {
+            Ok(Box::new(TestLink::new(&["sh"], Path::new("/"))))
+        }
+
+        fn agent_line(
+            &self,
+            host: &HostSpec,
+            _link: &mut dyn Link,
+            _arguments: &str,
+            _deadline: Instant,
+            sent: &mut dyn FnMut(u64),
+        ) -> Result<String, String> {
+            sent(500);
+            sent(200);
+            Err(format!("{} has no room", host.name))
+        }
+    }
+
+    #[test]
+    fn it_is_said_what_is_sent_and_who_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let plans =
+            (0..5).map(|index| plan(&format!("n{index}"), HostState::SettingUp, dir.path()));
+        let plans = plans.map(|plan| HostPlan { settings: Some(any_settings()), ..plan });
+        let mut launch = Launch::begin(plans.collect(), Arc::new(Sending), LIMITS, None).unwrap();
+        let before = launch.progress(&[true, false, false, false, false], &AtomicU64::new(7));
+        let awaited = ["n1", "n2", "n3"].map(str::to_owned).into();
+        assert_eq!(before, HostProgress { hosts: 5, done: 1, bytes: 7, awaited });
+        let mut last = HostProgress::default();
+        launch.wait_until_set_up(Instant::now() + FAR, &mut |progress| last = progress.clone());
+        let awaited = Vec::new();
+        assert_eq!(last, HostProgress { hosts: 5, done: 5, bytes: 3500, awaited });
     }
 }

@@ -107,7 +107,7 @@ const SCRIPT: &str = concat!(
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::cluster::test_link::TestLink;
+    use crate::cluster::test_link::{TestLink, is_there, say_skipped};
     use std::fs::{self, DirBuilder};
     use std::os::unix::fs::DirBuilderExt;
     use std::path::{Path, PathBuf};
@@ -173,7 +173,8 @@ mod tests {
             .unwrap();
 
         for shell in ["sh", "bsd-csh", "fish"] {
-            if !Path::new("/usr/bin").join(shell).exists() {
+            if !is_there(shell) {
+                say_skipped(&format!("what was left, through {shell}"), shell);
                 continue;
             }
             let mut link = TestLink::new(&[shell], home.path());

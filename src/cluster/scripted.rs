@@ -86,7 +86,14 @@ mod tests {
         FileEntry, Hello, MAX_STDERR_BYTES, ProtocolError, Reply, VERSION, put_chunk, put_control,
     };
     use super::*;
+    use crate::ring::{
+        Draft, Header, Layout, MIN_INTERVAL_NS, RingWriter, Segment, WordMap, description_check,
+    };
+    use crate::sync::Ordering;
+    use crate::units::{Bytes, Seq, Words};
     use std::fs;
+    use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
     use xxhash_rust::xxh3::xxh3_64;
 
     const MOST: u64 = 1 << 20;
@@ -162,26 +169,150 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("earlier-00007.ring")).unwrap(), damaged);
     }
 
+    /// Has a ring of segment 0, whatever is here of it: `had` tells whether that is as long.
+    fn script_of(ring: &[u8], had: bool) -> Script {
+        let mut script = Script::new().lists(&[(0, ring.len() as u64)]);
+        if had {
+            script = script.ends(0, ring);
+        }
+        for (number, piece) in ring.chunks(256 << 10).enumerate() {
+            script = script.sends(0, (number * (256 << 10)) as u64, piece);
+        }
+        script.ends(0, ring)
+    }
+
     #[test]
-    fn what_was_here_before_takes_no_more_room_than_the_host_has() {
+    fn nothing_that_was_kept_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        // The last one of a kind is as good as any.
+        for (round, first) in [1, 2, 3, 1].into_iter().enumerate() {
+            script_of(&[first; 5000], round > 0).collect(dir.path()).unwrap();
+        }
+        for (name, first) in [
+            ("earlier-00000.ring", 1),
+            ("earlier-2-00000.ring", 2),
+            ("earlier-3-00000.ring", 3),
+            ("00000.ring", 1),
+        ] {
+            assert_eq!(fs::read(dir.path().join(name)).unwrap(), [first; 5000], "{name}");
+        }
+        assert_eq!(names(dir.path()).len(), 4);
+    }
+
+    /// A ring with that many samples, of a length that leaves no room for another one.
+    fn ring(samples: u64) -> Vec<u8> {
+        const DESCRIPTION: &[u8] = b"{}";
+        let layout = Layout::new(Bytes(DESCRIPTION.len() as u64), 1, Words(512), 150).unwrap();
+        let bytes = layout.file_bytes();
+        assert!((MOST / 2..MOST).contains(&bytes.0), "{bytes:?}");
+        let header = Header {
+            layout,
+            description_check: description_check(DESCRIPTION),
+            max_samples: 149,
+            run_id: uuid::Uuid::from_u128(1),
+            segment: 0,
+            first_seq: Seq(0),
+            start_wall_ns: 1,
+            start_monotonic_ns: 1,
+            interval_ns: MIN_INTERVAL_NS,
+            boot_id: uuid::Uuid::from_u128(2),
+        };
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(bytes.0).unwrap();
+        let memory = Arc::new(WordMap::of_file(&file, bytes).unwrap());
+        let writer =
+            RingWriter::new(Arc::new(Segment::create(memory, header, DESCRIPTION).unwrap()));
+        let draft = Draft::new(layout.record());
+        draft.record()[0].store(7, Ordering::Relaxed);
+        for seq in 0..samples {
+            writer.begin(Seq(seq)).unwrap().commit_draft(&draft, 1);
+        }
+        let mut whole = vec![0; bytes.0 as usize];
+        file.read_exact_at(&mut whole, 0).unwrap();
+        whole
+    }
+
+    #[test]
+    fn without_room_for_both_the_ring_with_more_samples_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = || fs::read(dir.path().join("00000.ring")).unwrap();
+        let mut headless = ring(7);
+        headless[..512].fill(0);
+        // Samples that come, and how many are here then.
+        for (round, (comes, stays)) in [
+            (ring(5), ring(5)),
+            (ring(3), ring(5)),
+            (ring(6), ring(6)),
+            (headless.clone(), headless.clone()),
+            (ring(7), headless),
+            (ring(8), ring(8)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let collected = script_of(&comes, round > 0).collect(dir.path());
+            assert!(here() == stays, "round {round}");
+            assert_eq!(collected.is_ok(), comes == stays, "round {round}: {collected:?}");
+            if let Err(error) = collected {
+                assert!(!error.is_lost());
+                let said = error.to_string();
+                assert!(said.contains("1 of its rings") && said.contains("no room"), "{said}");
+            }
+            assert_eq!(names(dir.path()), ["00000.ring"], "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_for_all_conversations_together() {
         let dir = tempfile::tempdir().unwrap();
         let most = MOST as usize;
-        let script = |first: u8| {
-            let ring = vec![first; most - 10];
-            let mut script = Script::new().lists(&[(0, ring.len() as u64)]);
-            if first > 1 {
-                script = script.ends(0, &ring);
-            }
-            for (number, piece) in ring.chunks(256 << 10).enumerate() {
-                script = script.sends(0, (number * (256 << 10)) as u64, piece);
-            }
-            script.ends(0, &ring)
-        };
-        for first in [1, 2, 3] {
-            script(first).collect(dir.path()).unwrap();
-            assert_eq!(names(dir.path()), ["00000.ring"]);
-            assert_eq!(fs::read(dir.path().join("00000.ring")).unwrap()[0], first);
+        let long = vec![1; most - 100];
+        script_of(&long, false).collect(dir.path()).unwrap();
+        // Other segments at each attempt.
+        for segment in [1, 2] {
+            let said = Script::new().lists(&[(segment, 101)]).collect(dir.path()).unwrap_err();
+            assert!(matches!(said, CollectError::TooLarge { found: 1_048_577, .. }), "{said}");
         }
+        let short = |segment, bytes: &[u8]| {
+            Script::new().lists(&[(segment, bytes.len() as u64)]).sends(0, 0, bytes).ends(0, bytes)
+        };
+        short(1, &[2; 60]).collect(dir.path()).unwrap();
+        let said = short(2, &[3; 60]).collect(dir.path()).unwrap_err();
+        assert!(matches!(said, CollectError::TooLarge { .. }), "{said}");
+        // A list in which the long one is short.
+        let said = Script::new().lists(&[(0, 1), (2, 60)]).collect(dir.path()).unwrap_err();
+        assert!(matches!(said, CollectError::TooLarge { .. }), "{said}");
+        assert_eq!(names(dir.path()), ["00000.ring", "00001.ring"]);
+
+        // What was begun and is not listed any more goes, and what is not begun is no file.
+        let dir = tempfile::tempdir().unwrap();
+        for segment in 0..3 {
+            let begun = Script::new().lists(&[(segment, MOST)]).sends(0, 0, &[1; 9]);
+            assert!(begun.collect(dir.path()).unwrap_err().is_lost());
+            assert_eq!(names(dir.path()), [format!("{segment:05}.ring.part")]);
+        }
+        // Nor is it longer than what is listed by then.
+        let begun = Script::new().lists(&[(0, MOST)]).sends(0, MOST - 1, &[1]);
+        assert!(begun.collect(dir.path()).unwrap_err().is_lost());
+        let said = Script::new().lists(&[(1, MOST - 9), (0, 9)]).collect(dir.path()).unwrap_err();
+        assert!(said.is_lost(), "{said}");
+        assert_eq!(names(dir.path()), ["00001.ring.part"]);
+        let whole = vec![4; most];
+        script_of(&whole, false).collect(dir.path()).unwrap();
+        assert_eq!(names(dir.path()), ["00000.ring"]);
+
+        // Nor many small ones.
+        let dir = tempfile::tempdir().unwrap();
+        let all =
+            |from: u64| -> Vec<(u64, u64)> { (from..from + 512).map(|one| (one, 0)).collect() };
+        let empty = |from| {
+            let script = Script::new().lists(&all(from));
+            (0..512).fold(script, |script, file| script.ends(file, b""))
+        };
+        empty(0).collect(dir.path()).unwrap();
+        let said = empty(1).collect(dir.path()).unwrap_err();
+        assert!(matches!(said, CollectError::TooLarge { files: 513, .. }), "{said}");
+        assert_eq!(names(dir.path()).len(), 512);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A link to this machine for tests: a command is a child of the test, started by whichever shell
 //! stands for the login shell, with pipes that do not wait.
 
+use super::protocol::Settings;
 use super::transport::{Channel, End, Link};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -10,6 +11,41 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// Where the programs are that a host has.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Whether a host has this program.
+pub fn is_there(program: &str) -> bool {
+    PATH.split(':').any(|dir| Path::new(dir).join(program).exists())
+}
+
+/// Says where everybody sees it that something was not tested; in CI nothing may be skipped.
+pub fn say_skipped(what: &str, needs: &str) {
+    // Not `eprintln`, which the test harness swallows.
+    let _ = writeln!(io::stderr(), "SKIPPED: {what} needs {needs}");
+    assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
+}
+
+/// How a host may be to record, where that does not matter.
+pub fn any_settings() -> Settings {
+    Settings {
+        interval: Duration::from_secs(1),
+        max_samples: 10,
+        sync_interval: Duration::from_secs(1),
+        sources: Vec::new(),
+        benchmark_type: String::new(),
+        command: Vec::new(),
+        policy: String::new(),
+        nice: None,
+        cpu: String::new(),
+        procfs: String::new(),
+        mirror: true,
+        orphan_timeout: Duration::from_secs(600),
+        max_duration: None,
+        launcher: String::new(),
+    }
+}
 
 /// `SHELL -c LINE`, or with words of the test's own before `-c`.
 #[derive(Debug, Clone)]
@@ -44,7 +80,7 @@ impl Link for TestLink {
             .args(&self.shell[1..])
             .args(["-c", command])
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("PATH", PATH)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .stdin(Stdio::piped())

@@ -1,6 +1,7 @@
 //! How agents are reached and started, as the user has it: SSH's options, and which program is run there.
 
-use super::deploy::{Program, RemotePath, deploy};
+use super::clock::LONGEST;
+use super::deploy::{Program, RemotePath, Step, deploy};
 use super::hosts::HostSpec;
 use super::launch::Connect;
 use super::ssh::{self, SshOptions};
@@ -63,6 +64,18 @@ impl Default for HostOptions {
 }
 
 impl HostOptions {
+    /// With times from which deadlines can be made: longer ones are as good as without an end.
+    pub(crate) fn bounded(mut self) -> HostOptions {
+        let HostOptions {
+            ssh_timeout, stop_timeout, heartbeat, orphan_timeout, max_duration, ..
+        } = &mut self;
+        let may_be = [heartbeat, orphan_timeout, max_duration].into_iter().flatten();
+        for time in may_be.chain([ssh_timeout, stop_timeout]) {
+            *time = (*time).min(LONGEST);
+        }
+        self
+    }
+
     /// How hosts are reached.
     pub(crate) fn ssh(&self) -> SshOptions {
         let mut ssh = SshOptions::new(self.ssh_workers.max(1));
@@ -110,9 +123,17 @@ impl Connect for Ways {
         link: &mut dyn Link,
         arguments: &str,
         deadline: Instant,
+        sent: &mut dyn FnMut(u64),
     ) -> Result<String, String> {
         let program = self.program.as_ref().map_err(String::clone)?;
-        let deployed = deploy(link, &host.name, program, deadline, &mut |_| {})
+        let mut before = 0;
+        let mut progress = |step| {
+            if let Step::Uploading { sent_bytes, .. } = step {
+                sent(sent_bytes.saturating_sub(before));
+                before = sent_bytes;
+            }
+        };
+        let deployed = deploy(link, &host.name, program, deadline, &mut progress)
             .map_err(|error| error.to_string())?;
         deployed.line(arguments).map_err(|error| error.to_string())
     }

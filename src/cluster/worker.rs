@@ -150,7 +150,9 @@ impl Worker {
         let arguments = format!("agent --nonce {nonce}");
         let command = shared
             .connect
-            .agent_line(&self.plan.spec, &mut *link, &arguments, deadline)
+            .agent_line(&self.plan.spec, &mut *link, &arguments, deadline, &mut |bytes| {
+                shared.sent.fetch_add(bytes, Ordering::Relaxed);
+            })
             .map_err(ssh(false))?;
         let channel = link
             .exec(&command, deadline)

@@ -404,6 +404,7 @@ impl RecorderBuilder {
         {
             return Err(BuildError::RemoteBinary { found: found.clone(), why });
         }
+        self.host_options = self.host_options.bounded();
         for file in [&mut self.host_options.ssh_config, &mut self.host_options.ssh_known_hosts] {
             // `recover` may be called elsewhere.
             *file = file.take().map(|file| std::path::absolute(&file).unwrap_or(file));

@@ -11,7 +11,8 @@ use uuid::Uuid;
 /// Before the name of a ring that is another host's mirror.
 pub(super) const MIRROR_PREFIX: &str = "mirror-";
 
-/// Before that of one of another host's that was here when the host had another.
+/// Before that of one of another host's that was here when the host had another; a number and a dash
+/// may follow.
 const EARLIER_PREFIX: &str = "earlier-";
 
 /// Files that could not be opened as rings, and why.
@@ -138,7 +139,10 @@ pub(super) fn any_of(rings: Vec<Ring>, mut refused: Refused) -> Result<Vec<Ring>
 /// The name that a ring of this segment has with its recorder.
 fn segment(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
-    let name = name.strip_prefix(EARLIER_PREFIX).unwrap_or(name);
+    let name = name.strip_prefix(EARLIER_PREFIX).map_or(name, |behind| {
+        let number_away = behind.trim_start_matches(|c: char| c.is_ascii_digit());
+        number_away.strip_prefix('-').unwrap_or(behind)
+    });
     Some(name.strip_prefix(MIRROR_PREFIX).unwrap_or(name))
 }
 
@@ -149,4 +153,30 @@ fn is_same_segment(one: &Path, other: &Path) -> bool {
 /// Whether what is in a ring is not known, since it could not be opened or read.
 fn is_closed(error: &DecodeError) -> bool {
     matches!(error, DecodeError::Ring(RingError::Io { .. }))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_copies_of_a_segment_are_known_by_their_names() {
+        for name in [
+            "00012.ring",
+            "mirror-00012.ring",
+            "earlier-00012.ring",
+            "earlier-2-00012.ring",
+            "earlier-mirror-00012.ring",
+            "earlier-37-mirror-00012.ring",
+        ] {
+            assert!(
+                is_same_segment(Path::new("a/00012.ring"), &Path::new("b").join(name)),
+                "{name}"
+            );
+            assert!(
+                !is_same_segment(Path::new("a/00002.ring"), &Path::new("b").join(name)),
+                "{name}"
+            );
+        }
+    }
 }

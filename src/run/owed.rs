@@ -31,7 +31,7 @@ impl FoundRun {
         let was_incomplete = known.is_incomplete;
         let before = known.owing().len();
         let dir = manifest.mirror_dir.clone().or_else(|| manifest.ring_dir.clone());
-        let mut hosts = cluster::fetch(&mut known, dir.as_deref(), &mut |_, _| {});
+        let mut hosts = cluster::fetch(&mut known, dir.as_deref(), &mut |_| {});
         let owing = known.owing();
         if was_incomplete && !owing.is_empty() && owing.len() == before {
             let why = known.hosts.iter().filter(|host| host.state.is_pending());

@@ -10,6 +10,7 @@ use super::manifest::{Ended, Manifest};
 use super::recording::Recording;
 use super::system;
 use crate::cluster::hosts::HostSpec;
+use crate::cluster::launch::HostProgress;
 use crate::decode::metadata::SystemInfo;
 use crate::sampler::thread::InForce;
 use crate::sampler::{PreparedSampler, Sampler, SamplerError, SegmentError, Started};
@@ -120,9 +121,20 @@ impl Recorder {
     /// # Errors
     /// [`RecorderError`]: then nothing is left of the attempt.
     pub fn start(&mut self) -> Result<&RunInfo, RecorderError> {
+        self.start_with(&mut |_| {})
+    }
+
+    /// Starts as [`start`](Self::start) does; `progress` hears how far other hosts are, if there are any.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        &mut self,
+        progress: &mut dyn FnMut(&HostProgress),
+    ) -> Result<&RunInfo, RecorderError> {
         self.is_new()?;
         if !self.hosts.is_empty() {
-            return self.start_all();
+            return self.start_all(progress);
         }
         let begin = Begin::new(&self.settings);
         let settings = begin.sampler_settings(&self.settings, &self.sources);
@@ -132,7 +144,10 @@ impl Recorder {
 
     /// All hosts that were named, at one instant. What cannot be had of one of them is its own failure,
     /// this one included.
-    fn start_all(&mut self) -> Result<&RunInfo, RecorderError> {
+    fn start_all(
+        &mut self,
+        progress: &mut dyn FnMut(&HostProgress),
+    ) -> Result<&RunInfo, RecorderError> {
         let is_here = cluster::here(&self.hosts);
         let mut begin = Begin::new(&self.settings);
         let dir = begin.hosts_dir();
@@ -146,7 +161,7 @@ impl Recorder {
         } else {
             None
         };
-        let (others, mut manifest, start_ns) = others.go();
+        let (others, mut manifest, start_ns) = others.go(progress);
         let started = own.map(|own| own.and_then(|sampler| sampler.go(start_ns))).transpose();
         let started = started.or_else(|error| {
             cluster::fail_here(&mut manifest, &error.to_string());

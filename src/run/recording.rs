@@ -7,6 +7,7 @@ use super::finish::{FinalFiles, FinishError, Order};
 use super::last_rings::LastRings;
 use super::manifest::{Ended, MANIFEST, Manifest};
 use super::system;
+use crate::cluster::launch::HostProgress;
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{ClusterDecoder, DecodeError, Decoder, HostSummary, OpenRings, TimeSeriesData};
 use crate::description::Description;
@@ -55,7 +56,7 @@ impl Settled {
     }
 
     /// Waits for the other hosts, once.
-    fn collect(&mut self, progress: &mut dyn FnMut(usize, u64)) {
+    fn collect(&mut self, progress: &mut dyn FnMut(&HostProgress)) {
         let (Some(cluster), Some(known)) = (&mut self.cluster, &mut self.manifest.cluster) else {
             return;
         };
@@ -228,9 +229,8 @@ impl Recording {
     }
 
     /// Waits until what the other hosts have is here, for no longer than was said before the start.
-    /// `progress` hears how many hosts are done and how many bytes have come. Without it, whatever
-    /// needs the samples waits.
-    pub fn collect(&self, progress: &mut dyn FnMut(usize, u64)) {
+    /// `progress` hears how far it is. Without it, whatever needs the samples waits.
+    pub fn collect(&self, progress: &mut dyn FnMut(&HostProgress)) {
         self.settled(|settled| settled.collect(progress));
     }
 
@@ -245,7 +245,7 @@ impl Recording {
     /// [`DecodeError`].
     pub fn cluster_decoder(&self) -> Result<ClusterDecoder, DecodeError> {
         self.settled(|settled| {
-            settled.collect(&mut |_, _| {});
+            settled.collect(&mut |_| {});
             Ok(self.decode_all(settled)?.0)
         })
     }
@@ -338,7 +338,7 @@ impl Recording {
             if let Some(files) = &settled.files {
                 return Ok(files.clone());
             }
-            settled.collect(&mut |_, _| {});
+            settled.collect(&mut |_| {});
             let mut files = self.written(settled, progress)?;
             let unread = std::mem::take(&mut settled.unread);
             if !unread.is_empty() {
@@ -423,7 +423,7 @@ impl Recording {
     /// Removes the rings, on all hosts: the samples are gone with the last clone.
     pub fn discard(&self) {
         self.settled(|settled| {
-            settled.collect(&mut |_, _| {});
+            settled.collect(&mut |_| {});
             settled.end_cluster(&[]);
             settled.remove_dirs();
         });

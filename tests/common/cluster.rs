@@ -11,10 +11,11 @@ use std::path::PathBuf;
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_ringstat");
 
 /// `ringstat run --hosts HOSTS OPTIONS -- sh -c SCRIPT`, by this site's configuration. Rings go where
-/// they go by default: each host has directories of its own.
+/// they go by default: each host has directories of its own. The interval is one that each of many
+/// samplers keeps, whatever else is at work on a small machine.
 pub fn run(world: &World, site: &Site, hosts: &str, options: &[&str], script: &str) -> Cmd {
     let defaults = [
-        ("--interval", "50ms"),
+        ("--interval", "250ms"),
         ("--max-samples", "2000"),
         ("--remote-binary", PROGRAM),
         ("--ssh-timeout", "30"),
@@ -39,15 +40,14 @@ pub fn ticks(file: &Value, host: &str) -> Vec<u64> {
     ticks
 }
 
-/// Every tick from the start to the last one has a sample, or was missed by a sampler that could not run
-/// (others are at work on this machine too), and none was lost on the way here.
+/// Every tick from the start to the last one has a sample, and none was lost on the way here.
 pub fn assert_no_tick_is_missing(file: &Value, host: &str) {
     let ticks = ticks(file, host);
     let last = ticks.last().copied().unwrap_or_default();
     let facts = &file["ringstat"]["hosts"][host];
     let missed = facts["ticks_missed"].int();
-    assert!(last >= 3 && missed <= last / 2, "{host}: {missed} missed, {ticks:?}");
-    assert_eq!(ticks.len() as u64 + missed, last + 1, "{host}: {ticks:?}");
+    assert!(last >= 3 && missed == 0, "{host}: {missed} missed, {ticks:?}");
+    assert!(ticks.iter().copied().eq(0..=last), "{host}: {ticks:?}");
     assert_eq!((facts["samples_lost"].int(), facts["samples_overwritten"].int()), (0, 0), "{host}");
 }
 

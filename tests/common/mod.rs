@@ -346,6 +346,16 @@ pub fn say_skipped(what: &str, needs: &str) {
     assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
 }
 
+/// Where a program is, as a shell looks for it; says that `what` was not tested if it is nowhere.
+pub fn program_for(what: &str, program: &str) -> Option<PathBuf> {
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&dirs).map(|dir| dir.join(program)).find(|it| it.exists());
+    if found.is_none() {
+        say_skipped(&format!("{what} {program}"), program);
+    }
+    found
+}
+
 /// Runs `test` where its mounts are seen by it and its commands alone, and gone with it: on a
 /// thread with a mount namespace of its own. Needs root; says so loudly where that is not given.
 pub fn with_own_mounts(what: &str, test: impl FnOnce() + Send) {

@@ -1,9 +1,9 @@
 //! The program on a host: whether it is there, and if not, how it gets there. Over any link; who is
 //! asked when, and how many at once, is the caller's.
 //!
-//! It goes to `~/.cache/ringstat/SHA256/ringstat`: under another name first, renamed when it has said
-//! its own hash there. So what has that name is whole, and runs; two launchers do not disturb each
-//! other, and a program that is running is not overwritten.
+//! It goes to `~/.cache/ringstat/SHA256/ringstat`: under another name first, which it gets when it
+//! has said its own hash there, unless another launcher was sooner. So what has that name is whole, and
+//! runs; two launchers do not disturb each other, and a program that is running is not overwritten.
 
 mod binary;
 mod error;
@@ -295,6 +295,11 @@ fn upload_script(binary: &Binary) -> String {
         r#"e=$("$t" self-check 2>&1 </dev/null); x=$?; p status $x; p check "$(echo "$e" | tr "\n" " ")"; "#,
         // Its path, in the shell's complaints, has the hash as well, but no blank before it.
         r#"case "$x $e" in "0 "*ringstat-self-check*" $h"*) ;; *) s run;; esac; "#,
+        // Another launcher may have been sooner, by way of another host that sees the same home: what is
+        // whole stays, since it may run there. A link takes the name only as long as nobody has it.
+        r#"ln "$t" "$d/ringstat" 2>/dev/null && { p done yes; exit 0; }; "#,
+        r#"e=$("$d/ringstat" self-check 2>/dev/null </dev/null); "#,
+        r#"case "$? $e" in "0 "*ringstat-self-check*" $h"*) p done yes; exit 0;; esac; "#,
         r#"e=$(mv -f "$t" "$d/ringstat" 2>&1) || s write; p done yes"#,
     ]
     .concat()

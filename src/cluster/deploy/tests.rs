@@ -2,7 +2,7 @@
 //! scripts, the file systems and the errors are real, the program is a small one of the test's own.
 
 use super::*;
-use crate::cluster::test_link::TestLink;
+use crate::cluster::test_link::{TestLink, is_there, say_skipped};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -97,16 +97,6 @@ fn put(link: &mut TestLink, program: &Program) -> Result<Deployed, DeployError> 
 /// What is said when it does not work.
 fn refused(link: &mut TestLink, program: &Program) -> String {
     put(link, program).expect_err("works").to_string()
-}
-
-fn say_skipped(what: &str, needs: &str) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {what} needs {needs}");
-    assert!(std::env::var_os("CI").is_none(), "in CI nothing skips");
-}
-
-fn is_there(program: &str) -> bool {
-    let mut dirs = ["/bin", "/usr/bin"].iter();
-    dirs.any(|dir| Path::new(dir).join(program).exists())
 }
 
 fn is_root(what: &str) -> bool {
@@ -404,6 +394,36 @@ fn launchers_that_bring_it_at_once_do_not_disturb_each_other() {
             assert_eq!(one.join().unwrap().version, "9.9.9");
         }
     });
+    assert_eq!(host.files(), ["ringstat"]);
+}
+
+#[test]
+fn what_another_launcher_brought_meanwhile_stays_if_it_is_whole() {
+    // The home may be shared: there it may run already, on another host.
+    let sooner = r#"for new in "$HOME"/.cache/ringstat/*/.new.*; do there=${new%/*}/ringstat; done
+[ -e "$there" ] || { SPOIL <"$new" >"$there"; chmod 700 "$there"; ls -i "$there" >"$HOME/sooner"; }
+exec /usr/bin/wc "$@""#;
+    for (spoil, stays) in [("cat", true), ("head -c 1000", false)] {
+        for link in ["exec /bin/ln \"$@\"", "exit 1"] {
+            let host = Host::new();
+            let program = host.program();
+            let Program::Upload(binaries) = &program else { unreachable!() };
+            let mut shell =
+                host.with_tools(&[("wc", &sooner.replace("SPOIL", spoil)), ("ln", link)]);
+            let deployed = put(&mut shell, &program).unwrap();
+            assert_eq!(deployed.uploaded_bytes, binaries[0].bytes);
+            let file = host.cache().join(&binaries[0].sha256).join("ringstat");
+            assert_eq!(fs::read(&file).unwrap(), fs::read(&binaries[0].path).unwrap());
+            assert_eq!(host.files(), ["ringstat"]);
+            let sooner = fs::read_to_string(host.home().join("sooner")).unwrap();
+            let inode = fs::metadata(&file).unwrap().ino().to_string();
+            let is_same = sooner.split_whitespace().next() == Some(&inode);
+            assert_eq!(is_same, stays, "{spoil}, {link}: {inode}, sooner {sooner}");
+        }
+    }
+    // Where there are no links, it gets its name all the same.
+    let host = Host::new();
+    put(&mut host.with_tools(&[("ln", "exit 1")]), &host.program()).unwrap();
     assert_eq!(host.files(), ["ringstat"]);
 }
 

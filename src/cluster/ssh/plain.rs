@@ -8,6 +8,8 @@ use super::config::{Tokens, home};
 use super::pattern::{Listed, listed, matches};
 use crate::cluster::hosts::HostSpec;
 use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
@@ -128,11 +130,7 @@ impl Reader<'_> {
         if depth > MAX_DEPTH {
             return Err(format!("{shown}: Include within Include, {MAX_DEPTH} deep"));
         }
-        let failed = |error: std::io::Error| format!("{shown}: {error}");
-        if fs::metadata(path).map_err(failed)?.len() > MAX_FILE_BYTES {
-            return Err(format!("{shown}: longer than {MAX_FILE_BYTES} bytes"));
-        }
-        let text = fs::read_to_string(path).map_err(failed)?;
+        let text = text_of(path).map_err(|error| format!("{shown}: {error}"))?;
         let may_be_active = is_active;
         for (index, line) in text.lines().enumerate() {
             let at = |what: String| format!("{shown}:{}: {what}", index + 1);
@@ -187,6 +185,24 @@ impl Reader<'_> {
             self.found.push((name, value));
         }
     }
+}
+
+/// What is in a plain file, if that is not more than a configuration can be. Waits for the other end of
+/// nothing else.
+fn text_of(path: &Path) -> io::Result<String> {
+    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = fs::File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(wrong("not a regular file".to_owned()));
+    }
+    let mut text = String::new();
+    // Whatever its length is said to be.
+    let bytes = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if bytes as u64 > MAX_FILE_BYTES {
+        return Err(wrong(format!("longer than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(text)
 }
 
 /// The directive of a line in small letters, and the rest after blanks or one `=`.
@@ -279,4 +295,44 @@ fn complete(mut found: Directives, spec: &HostSpec) -> Result<Directives, String
         }
     }
     Ok(found)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    #[test]
+    fn what_is_no_plain_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let long = dir.path().join("long");
+        fs::write(&long, vec![b'\n'; MAX_FILE_BYTES as usize]).unwrap();
+        let config = dir.path().join("config");
+        let ask = |config: &Path| {
+            let mut options = SshOptions::new(1);
+            options.config = Some(config.to_owned());
+            read(&"node1".parse().unwrap(), &options)
+        };
+        let include = |file: &Path| {
+            fs::write(&config, format!("Include {}\nPort 23\n", file.display())).unwrap();
+            ask(&config)
+        };
+        let found = include(&long).unwrap();
+        assert!(found.contains(&("port".to_owned(), "23".to_owned())), "{found:?}");
+        fs::write(&long, vec![b'\n'; MAX_FILE_BYTES as usize + 1]).unwrap();
+        for (file, why) in [
+            (&*fifo, "fifo: not a regular file"),
+            (Path::new("/dev/zero"), "/dev/zero: not a regular file"),
+            (dir.path(), "not a regular file"),
+            (&long, "longer than 4194304 bytes"),
+            // Of no length, by what it says.
+            (Path::new("/proc/self/pagemap"), ""),
+        ] {
+            let said = include(file).unwrap_err();
+            assert!(said.contains(why), "{said}");
+            assert_eq!(ask(file).unwrap_err(), said, "as the configuration itself");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod channel;
 
 use super::{Channel, Link};
+use crate::cluster::clock::after;
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::ssh::SshOptions;
 use crate::cluster::ssh::ask::{Directives, adds_new, ask_ssh, jump, program_arguments};
@@ -45,7 +46,7 @@ impl ProgramLink {
         deadline: Instant,
     ) -> Result<ProgramLink, ConnectError> {
         let turn = first_turn(spec, options, deadline)?;
-        let deadline = deadline.min(Instant::now() + options.timeout);
+        let deadline = deadline.min(after(options.timeout));
         let directives = asked(spec, options, &turn, deadline)?;
         let mut places = Vec::new();
         add_places(spec, &directives, options, &turn, deadline, &mut places)?;
@@ -175,7 +176,7 @@ impl Link for ProgramLink {
         let permit = permit.ok_or_else(|| late("others wait for the same server"))?;
         let mut permit = Some(permit);
         // Whoever waited for others has all the time of one that did not.
-        let deadline = deadline.min(Instant::now() + self.timeout);
+        let deadline = deadline.min(after(self.timeout));
         let mut tries = Tries::default();
         loop {
             let mut channel = self.spawn(command)?;

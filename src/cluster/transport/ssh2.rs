@@ -1,6 +1,7 @@
 //! The SSH that is built in, libssh2. All of it stays on the thread that connected.
 
 use super::{Channel, End, Link, poll};
+use crate::cluster::clock::after;
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::ssh::SshOptions;
 use crate::cluster::ssh::config::resolve;
@@ -37,7 +38,7 @@ pub fn connect(
         });
     };
     // Whoever waited for others has all the time of one that did not.
-    let deadline = deadline.min(Instant::now() + options.timeout);
+    let deadline = deadline.min(after(options.timeout));
     let turn = Arc::new(turn);
     let target = resolve(spec, options, &turn, deadline)?;
     let mut session = Session::connect(&target, options, &turn, deadline, 0)?;

@@ -83,12 +83,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut launch = host.launch(dir.path());
         let far = Instant::now() + FAR;
-        launch.wait_until_set_up(far);
+        launch.wait_until_set_up(far, &mut |_| ());
         let record = launch.records().remove(0);
         assert!(record.errors[0].message.contains("the recorder to be ready"), "{record:?}");
         launch.go(1);
         launch.stop(far);
-        launch.wait_until_settled(far, &mut |_, _| {});
+        launch.wait_until_settled(far, &mut |_| ());
         let record = launch.end(&[], far).remove(0);
         assert_eq!((record.state, record.errors.len()), (HostState::Failed, 1));
         assert!(Instant::now() < far);

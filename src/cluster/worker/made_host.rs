@@ -113,6 +113,7 @@ impl Connect for MadeHost {
         _link: &mut dyn Link,
         arguments: &str,
         _deadline: Instant,
+        _sent: &mut dyn FnMut(u64),
     ) -> Result<String, String> {
         Ok(arguments.to_owned())
     }
@@ -213,14 +214,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut launch = host.launch(dir.path());
         let far = Instant::now() + FAR;
-        launch.wait_until_set_up(far);
+        launch.wait_until_set_up(far, &mut |_| ());
         launch.go(1);
         wait_for(&launch, |record| record.state != HostState::Ready);
         assert_eq!(launch.records()[0].state, HostState::Recording);
         // It is asked how it is.
         wait_for(&launch, |record| record.clocks.len() > 3);
         launch.stop(far);
-        launch.wait_until_settled(far, &mut |_, _| {});
+        launch.wait_until_settled(far, &mut |_| ());
         let record = launch.end(&[], far).remove(0);
         assert_eq!(record.state, HostState::Collected, "{record:?}");
         let errors: Vec<&str> = record.errors.iter().map(|it| &*it.message).collect();

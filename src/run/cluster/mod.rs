@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use crate::cluster::clock::now;
 use crate::cluster::collect::{MAX_HOST_BYTES, MAX_HOST_TEXT_BYTES};
 use crate::cluster::hosts::HostSpec;
-use crate::cluster::launch::{HostPlan, Launch, Limits};
+use crate::cluster::launch::{HostPlan, HostProgress, Launch, Limits};
 use crate::cluster::local::{self, Locality};
 use crate::cluster::machine::MachineIdentity;
 use crate::cluster::protocol::{self, START_PATIENCE};
@@ -19,6 +19,7 @@ use crate::sampler::thread::{CpuChoice, is_clock_synchronised};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -223,11 +224,12 @@ fn begin(
     if plans.is_empty() {
         return (None, 0);
     }
+    let dirs: Vec<&Path> = plans.iter().map(|plan| &*plan.dir).collect();
     let limits = Limits {
         timeout: cluster.options.ssh_timeout,
         heartbeat: cluster.options.heartbeat,
         orphan_timeout: orphan_timeout(&cluster.options),
-        host_bytes: host_bytes(dir, remote),
+        host_bytes: host_bytes(dir, &dirs),
         // Of an earlier run nobody waits for anything else.
         given_up: if agents.is_some() { GIVEN_UP } else { Duration::MAX },
     };
@@ -264,23 +266,37 @@ fn host_dir_name(index: usize) -> String {
     format!("{index:05}")
 }
 
-/// What one of so many hosts may take here.
-fn host_bytes(dir: Option<&Path>, hosts: usize) -> u64 {
-    share_of_free(dir, hosts).min(MAX_HOST_BYTES)
+/// What each of the hosts whose rings go to `dirs`, below `dir`, may take here. What they have already
+/// counts as free: the bound is the same at each attempt.
+fn host_bytes(dir: Option<&Path>, dirs: &[&Path]) -> u64 {
+    let taken = dirs.iter().map(|dir| taken_by(dir)).fold(0, u64::saturating_add);
+    share(free(dir).saturating_add(taken), dirs.len()).min(MAX_HOST_BYTES)
 }
 
-/// What one of so many may take of the disk of a directory.
-fn share_of_free(dir: Option<&Path>, hosts: usize) -> u64 {
+/// Bytes of the disk that the files in a directory take.
+fn taken_by(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = files.filter_map(|file| file.metadata().ok());
+    // In units of 512 bytes, whatever the file system's are (stat(2)).
+    files.map(|file| file.blocks().saturating_mul(512)).fold(0, u64::saturating_add)
+}
+
+/// What is free on the disk of a directory.
+fn free(dir: Option<&Path>) -> u64 {
     let free = dir.and_then(|dir| rustix::fs::statvfs(dir).ok());
-    let free = free.map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize));
-    free / FREE_SHARE / (hosts.max(1) as u64)
+    free.map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize))
+}
+
+/// The part of these bytes for one of so many hosts.
+fn share(bytes: u64, hosts: usize) -> u64 {
+    bytes / FREE_SHARE / (hosts.max(1) as u64)
 }
 
 /// What the samples of one of so many hosts may be as text, in files that go to that directory, which
 /// need not be there yet.
 fn text_bytes(results_dir: &Path, hosts: usize) -> u64 {
     let is_there = results_dir.ancestors().find(|dir| dir.is_dir());
-    share_of_free(is_there, hosts).min(MAX_HOST_TEXT_BYTES)
+    share(free(is_there), hosts).min(MAX_HOST_TEXT_BYTES)
 }
 
 fn agent_settings(settings: &RecorderBuilder, manifest: &Manifest) -> protocol::Settings {
@@ -310,9 +326,12 @@ fn agent_settings(settings: &RecorderBuilder, manifest: &Manifest) -> protocol::
 impl SettingUp {
     /// Waits until each host is ready or has failed, for no longer than the user's bound. Then all begin
     /// at one instant, of which `CLOCK_MONOTONIC` here is returned.
-    pub fn go(mut self) -> (Cluster, ClusterManifest, u64) {
+    pub fn go(
+        mut self,
+        progress: &mut dyn FnMut(&HostProgress),
+    ) -> (Cluster, ClusterManifest, u64) {
         if let Some(launch) = &mut self.launch {
-            launch.wait_until_set_up(self.deadline);
+            launch.wait_until_set_up(self.deadline, progress);
         }
         let trip = self.launch.as_ref().map_or(0, Launch::longest_trip_ns);
         let hosts = u32::try_from(self.remote).unwrap_or(u32::MAX);
@@ -365,12 +384,11 @@ impl Cluster {
         }
     }
 
-    /// Waits until all that can be had is here. `progress` hears how many hosts are done, and how many
-    /// bytes have come.
+    /// Waits until all that can be had is here.
     pub fn collect(
         &mut self,
         manifest: &mut ClusterManifest,
-        progress: &mut dyn FnMut(usize, u64),
+        progress: &mut dyn FnMut(&HostProgress),
     ) {
         let since = Instant::now();
         let deadline = self.stop.map_or(since, |bound| bound.deadline);
@@ -441,7 +459,7 @@ fn merge(manifest: &mut ClusterManifest, records: Vec<HostRecord>) {
 pub(super) fn fetch(
     manifest: &mut ClusterManifest,
     dir: Option<&Path>,
-    progress: &mut dyn FnMut(usize, u64),
+    progress: &mut dyn FnMut(&HostProgress),
 ) -> Cluster {
     for host in &mut manifest.hosts {
         if host.state.owes() || host.state == HostState::SettingUp {
@@ -450,6 +468,8 @@ pub(super) fn fetch(
         }
     }
     let before = manifest.hosts.clone();
+    // What is written in a file may be anything.
+    manifest.options = manifest.options.clone().bounded();
     let (launch, remote) = begin(manifest, dir, None, None);
     let mut cluster = Cluster { launch, start_ns: 0, stop: None, remote };
     cluster.stop(manifest.options.stop_timeout);
@@ -481,7 +501,7 @@ mod tests {
     #[test]
     fn a_host_has_its_share_of_the_disk_that_the_files_go_to() {
         let dir = tempfile::tempdir().unwrap();
-        let free = share_of_free(Some(dir.path()), 0) * FREE_SHARE;
+        let free = free(Some(dir.path()));
         let share = text_bytes(&dir.path().join("not/there/yet"), 1000);
         // Others write too.
         assert!(
@@ -489,7 +509,22 @@ mod tests {
             "{share} of {free}"
         );
         assert!(text_bytes(dir.path(), 1) <= MAX_HOST_TEXT_BYTES);
-        assert!(host_bytes(Some(dir.path()), 1000) <= share_of_free(None, 1));
+    }
+
+    #[test]
+    fn what_is_here_of_a_host_takes_nothing_off_its_bound() {
+        let dir = tempfile::Builder::new().prefix("ringstat-").tempdir_in("/dev/shm").unwrap();
+        let path = dir.path();
+        let dirs = [path, Path::new("/nonexistent")];
+        std::fs::write(path.join("00000.ring"), vec![1; 3 << 20]).unwrap();
+        // Others write too; a file of holes takes nothing.
+        std::fs::File::create(path.join("00001.ring")).unwrap().set_len(1 << 40).unwrap();
+        let taken = taken_by(path);
+        assert!((3 << 20..4 << 20).contains(&taken), "{taken}");
+        assert_eq!(taken_by(dirs[1]), 0);
+        assert_eq!(share(1000, 5), 100);
+        assert_eq!(host_bytes(None, &dirs), MAX_HOST_BYTES);
+        assert!(host_bytes(Some(path), &dirs) <= MAX_HOST_BYTES);
     }
 
     #[test]
@@ -519,7 +554,7 @@ mod tests {
                 start_wall_ns: 1,
                 is_incomplete: true,
             };
-            fetch(&mut manifest, Some(dir.path()), &mut |_, _| {});
+            fetch(&mut manifest, Some(dir.path()), &mut |_| {});
             assert_eq!(manifest.owing().len(), owed);
             assert_eq!(manifest.hosts[0].errors.len(), 1, "why is still known");
         }

@@ -141,8 +141,9 @@ pub(in crate::run) fn output(
 }
 
 fn run_of(manifest: &ClusterManifest, run_id: Uuid) -> ClusterRun {
+    // Whether or not anything was had of it. One that goes by another's name is there once.
     let is_remote =
-        |host: &HostRecord| matches!(host.state, HostState::Collected) || host.state.owes();
+        |host: &HostRecord| !matches!(host.state, HostState::Here | HostState::SameAs(_));
     ClusterRun {
         run_id,
         interval_ns: manifest.interval_ns,
