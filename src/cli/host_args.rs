@@ -14,7 +14,7 @@ pub struct HostArgs {
     #[command(flatten)]
     pub ways: WayArgs,
     /// Time between two signs of life to each host while it records, at most a third of
-    /// --orphan-timeout; off: only those, and none if --duration is no longer
+    /// --orphan-timeout; off: one in that time alone, where the recorder would end without it
     #[arg(
         long, value_name = "TIME|off", value_parser = time_or_off, allow_hyphen_values = true,
         default_value = "5m"
