@@ -6,7 +6,7 @@ mod common;
 
 use common::json::{self, Value};
 use common::{Files, Live, Tmpfs, World, entries, format, hands, with_own_mounts};
-use ringstat::ring::Ring;
+use ringstat::ring::{Ring, SlotState};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -124,23 +124,48 @@ fn a_damaged_ring_is_made_up_for_by_its_mirror() {
     world.assert_no_rings();
 }
 
+/// Cuts a ring off, and says how it ends: where, and what is not there of it, called what.
+fn cut_off(ring: &Path, cut: fn(u64, u64) -> u64) -> (String, &'static str) {
+    let layout = Ring::open(ring).unwrap().header().layout;
+    let (first, slot) = (layout.slots_offset.0, layout.slot.bytes().0);
+    let length = cut(first, slot);
+    hands::writable(ring).set_len(length).unwrap();
+    if length <= first {
+        let ends = format!("{length} bytes, and its first sample would be at byte {first}");
+        return (ends, "it");
+    }
+    // A record that is shorter than its slot may be there all the same.
+    let (whole, slots) = (layout.file_bytes().0, (length - first) / slot);
+    let last = Ring::open(ring).unwrap().read_slot(ringstat::Slot(slots), &mut Vec::new());
+    let slots = slots + u64::from(matches!(last, Ok(SlotState::Valid(..))));
+    (format!("{length} of {whole} bytes, and its slots from {slots} on are not there"), "them")
+}
+
 #[test]
-fn a_ring_that_is_cut_off_in_its_head_is_named_though_its_mirror_makes_up_for_it() {
-    // In the header, in the description, in the names, and at the first sample.
-    let cuts: [fn(u64) -> u64; 5] = [|_| 0, |_| 100, |_| 5000, |first| first - 8, |first| first];
+fn a_ring_that_is_cut_off_is_named_though_its_mirror_makes_up_for_it() {
+    // In the header, in the description, in the names, and in the samples.
+    let cuts: [fn(u64, u64) -> u64; 8] = [
+        |_, _| 0,
+        |_, _| 100,
+        |_, _| 5000,
+        |first, _| first - 8,
+        |first, _| first,
+        |first, _| first + 8,
+        |first, slot| first + slot / 2,
+        |first, slot| first + 3 * slot,
+    ];
     for cut in cuts {
         let world = World::new();
         let (live, dir) = endless(&world, &["--sync-interval", "50ms"]);
         let mirror = world.run_dir(&world.mirrors()).join("00000.ring");
         world.wait_for_samples(&mirror, 10);
         live.kill();
-        let first = Ring::open(&mirror).unwrap().header().layout.slots_offset.0;
-        let (ring, length) = (dir.join("00000.ring"), cut(first));
-        hands::writable(&ring).set_len(length).unwrap();
+        let ring = dir.join("00000.ring");
+        let (ends, of) = cut_off(&ring, cut);
         let copied = world.info(&mirror).unwrap()["summary"]["samples_kept"].int();
         let said = format!(
-            "samples are missing: {} was cut off: it ends after {length} bytes, and its first sample would \
-             be at byte {first}; what {} has is all that is left of it",
+            "samples are missing: {} was cut off: it ends after {ends}; what {} has is all that is left of \
+             {of}",
             ring.display(),
             mirror.display()
         );
@@ -155,22 +180,104 @@ fn a_ring_that_is_cut_off_in_its_head_is_named_though_its_mirror_makes_up_for_it
 
 #[test]
 fn a_ring_that_is_cut_off_and_has_no_mirror_is_not_taken_for_one_that_never_had_a_sample() {
-    for in_head in [true, false] {
+    let cuts: [fn(u64, u64) -> u64; 4] =
+        [|_, _| 100, |first, _| first - 8, |first, _| first + 8, |first, _| first + 512];
+    for more in [&[][..], &OF_HOSTS] {
+        for cut in cuts {
+            let world = World::new();
+            let (id, rings) = killed_of(&world, more, 1);
+            let (ends, of) = cut_off(&rings[0], cut);
+            let before = fs::read(&rings[0]).unwrap();
+            let ran = world.looking(&["recover", &id]).ends_with(1);
+            if more.is_empty() {
+                let name = rings[0].to_str().unwrap();
+                let ends = match ends.as_str() {
+                    ends if ends.starts_with("100 ") => {
+                        "it ends after 100 bytes, in its header, which has 4096".to_owned()
+                    }
+                    _ => format!("it ends after {ends}; there is no copy of {of}"),
+                };
+                ran.says(&["cannot recover run", name, &ends, "its rings stay in"]);
+                assert_eq!(entries(&world.results()), [""; 0]);
+            }
+            assert!(fs::read(&rings[0]).unwrap() == before, "touched");
+        }
+    }
+}
+
+#[test]
+fn what_a_ring_that_is_cut_off_has_is_recovered_and_the_rest_is_spoken_of() {
+    let cuts: [(fn(u64, u64) -> u64, usize); 2] =
+        [(|first, slot| first + slot / 2, 1), (|first, slot| first + 3 * slot, 3)];
+    for more in [&[][..], &OF_HOSTS] {
+        for (cut, left) in cuts {
+            let world = World::new();
+            let (id, rings) = killed_of(&world, more, 1);
+            let (ends, of) = cut_off(&rings[0], cut);
+            let said = format!("it ends after {ends}; there is no copy of {of}");
+            world.looking(&["recover", &id]).succeeds().says(&["was cut off", &said]);
+            let files = world.files();
+            assert_eq!(files.samples().len(), left);
+            let warnings = files.metadata["ringstat"]["warnings"].list();
+            assert!(warnings.iter().any(|it| it.str().ends_with(&said)), "{warnings:?}");
+            world.assert_no_rings();
+        }
+    }
+}
+
+/// What is done to a ring with the bytes from the first of its slots on.
+type Spoil = fn(&File, u64, u64);
+
+#[test]
+fn a_ring_that_gives_no_sample_is_removed_only_if_it_never_had_one() {
+    let spoil: [(&str, Spoil); 4] = [
+        ("all overwritten", |ring, first, slot| {
+            ring.write_all_at(&vec![0xa5; 4000 * slot as usize], first).unwrap();
+        }),
+        ("one overwritten, the others zeroed", |ring, first, slot| {
+            ring.write_all_at(&vec![0; 4000 * slot as usize], first).unwrap();
+            ring.write_all_at(&[0xa5; 8], first + 5 * slot).unwrap();
+        }),
+        ("two busy, the others zeroed", |ring, first, slot| {
+            ring.write_all_at(&vec![0; 4000 * slot as usize], first).unwrap();
+            for nth in [3, 4] {
+                let busy = 1_u64 << 63 | (nth + 1);
+                ring.write_all_at(&busy.to_le_bytes(), first + nth * slot).unwrap();
+            }
+        }),
+        ("zeroed and cut off", |ring, first, slot| {
+            ring.write_all_at(&vec![0; 4000 * slot as usize], first).unwrap();
+            ring.set_len(first + 100 * slot).unwrap();
+        }),
+    ];
+    for (what, spoil) in spoil {
+        for more in [&[][..], &OF_HOSTS] {
+            let world = World::new();
+            let (id, rings) = killed_of(&world, more, 1);
+            let (first, slot) = hands::slots(&rings[0]);
+            spoil(&hands::writable(&rings[0]), first, slot);
+            let before = fs::read(&rings[0]).unwrap();
+            let ran = world.looking(&["recover", &id]).ends_with(1);
+            if more.is_empty() {
+                let name = rings[0].to_str().unwrap();
+                ran.says(&["there is nothing left to write", name, "its rings stay in"]);
+                assert_eq!(entries(&world.results()), [""; 0]);
+            }
+            assert!(fs::read(&rings[0]).unwrap() == before, "{what}: touched");
+        }
+    }
+    // Killed in its first record.
+    for busy in [0, 1_u64 << 63 | 1] {
         let world = World::new();
         let (id, rings) = killed_without_mirror(&world, 1);
-        let first = Ring::open(&rings[0]).unwrap().header().layout.slots_offset.0;
-        let length = if in_head { 100 } else { first - 8 };
-        hands::writable(&rings[0]).set_len(length).unwrap();
-        let ran = world.looking(&["recover", &id]).ends_with(1);
-        let (name, ends) = (rings[0].to_str().unwrap(), format!("it ends after {length} bytes"));
-        let expected = if in_head {
-            "in its header, which has 4096".to_owned()
-        } else {
-            format!("at byte {first}")
-        };
-        ran.says(&["cannot recover run", name, &ends, &expected, "its rings stay in"]);
-        assert!(rings[0].exists());
-        assert_eq!(entries(&world.results()), [""; 0]);
+        let (first, _) = hands::slots(&rings[0]);
+        let ring = hands::writable(&rings[0]);
+        let length = ring.metadata().unwrap().len();
+        ring.set_len(first).unwrap();
+        ring.set_len(length).unwrap();
+        ring.write_all_at(&busy.to_le_bytes(), first).unwrap();
+        world.looking(&["recover", &id]).succeeds().says(&["nothing left to write"]);
+        world.assert_no_rings();
     }
 }
 

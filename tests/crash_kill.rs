@@ -195,7 +195,7 @@ impl Watcher<'_> {
 }
 
 /// All that the rings have after the kill, by number; and the numbers of those that were begun and
-/// are not whole. One that did not fit a segment is begun there and again in the next one.
+/// are not whole. A slot is only begun when its record is made and fits: in one segment, once.
 fn in_rings(world: &World) -> (BTreeMap<u64, Seen>, BTreeSet<u64>) {
     let (mut records, mut begun) = (BTreeMap::new(), BTreeSet::new());
     let dirs = entries(&world.rings()).into_iter().map(|run| world.rings().join(run));
@@ -214,7 +214,7 @@ fn in_rings(world: &World) -> (BTreeMap<u64, Seen>, BTreeSet<u64>) {
             }
         }
     }
-    begun.retain(|seq| !records.contains_key(seq));
+    assert!(begun.iter().all(|seq| !records.contains_key(seq)), "begun twice: {begun:?}");
     (records, begun)
 }
 

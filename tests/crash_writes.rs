@@ -141,12 +141,15 @@ fn reference_in_theirs(world: &World) -> Option<Value> {
 /// those that give names always.
 fn points(calls: &[Call]) -> Vec<Call> {
     let most = usize::try_from(rounds(8, u64::MAX)).unwrap();
-    let gives_name =
-        |call: &&Call| call.name.starts_with("rename") || call.name.starts_with("link");
-    let (mut points, others): (Vec<Call>, Vec<Call>) = calls.iter().partition(gives_name);
+    let (mut points, others): (Vec<Call>, Vec<Call>) =
+        calls.iter().partition(|call| gives_name(call));
     let step = others.len().div_ceil(most).max(1);
     points.extend(others.iter().step_by(step));
     points
+}
+
+fn gives_name(call: &Call) -> bool {
+    call.name.starts_with("rename") || call.name.starts_with("link")
 }
 
 /// All calls of a run that is not killed.
@@ -167,12 +170,17 @@ struct Tally {
     ended: u64,
     no_sample: u64,
     by_name: BTreeMap<&'static str, u64>,
+    /// At a call that gives a name: before it, and after it.
+    at_names: [u64; 2],
 }
 
 impl Tally {
     fn add(&mut self, point: Call, end: &End, had_samples: bool) {
         match end {
-            End::Killed => *self.by_name.entry(point.name).or_default() += 1,
+            End::Killed => {
+                *self.by_name.entry(point.name).or_default() += 1;
+                self.at_names[usize::from(point.done)] += u64::from(gives_name(&point));
+            }
             End::Exited(_) => self.ended += 1,
         }
         self.kills += u64::from(*end == End::Killed);
@@ -180,13 +188,15 @@ impl Tally {
     }
 
     fn print(&self, what: &str, calls: usize, since: Instant) {
-        let Tally { kills, ended, no_sample, by_name } = self;
+        let Tally { kills, ended, no_sample, by_name, at_names: [before, after] } = self;
         println!(
             "{what}: {kills} kills at {calls} points ({ended} came to their end before), \
-             {no_sample} before the first sample, in {:.1} s; by call: {by_name:?}",
+             {no_sample} before the first sample, in {:.1} s; {before} before and {after} after a name \
+             was given; by call: {by_name:?}",
             since.elapsed().as_secs_f64()
         );
         assert!(*kills > 0);
+        assert!(*before >= 2 && *after >= 2, "{what}: too few kills at renames");
     }
 }
 

@@ -3,7 +3,8 @@
 //! `decode`.
 
 use crate::decode::DecodeError;
-use crate::ring::{self, BadHeader, Ring, RingError};
+use crate::ring::{self, BadHeader, Header, Ring, RingError, Scan, SlotState};
+use crate::units::{Seq, Slot};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -80,37 +81,76 @@ impl<O: Fn(&Path) -> Result<File, RingError>> Copies<'_, O> {
         !is_followed && is_blank().unwrap_or(false)
     }
 
-    /// A sentence for each that ends before its first sample, though it was begun: what only it had is
+    /// A sentence for each that ends before its last sample, as far as can be told: what only it had is
     /// lost, whatever a copy has.
     pub fn cut_off(&self, rings: &[Ring]) -> Vec<String> {
         let mut said = Vec::new();
         for (nth, ring) in rings.iter().enumerate() {
-            let path = ring.path();
+            let Some(length) = self.short_length(ring) else { continue };
+            let (path, layout) = (ring.path(), ring.header().layout);
+            let (what, of) = if length <= layout.slots_offset.0 {
+                let first = layout.slots_offset.0;
+                (format!("{length} bytes, and its first sample would be at byte {first}"), "it")
+            } else {
+                let Some(slot) = first_lost_slot(ring, length, rings) else { continue };
+                let whole = layout.file_bytes().0;
+                let what = format!(
+                    "{length} of {whole} bytes, and its slots from {slot} on are not there"
+                );
+                (what, "them")
+            };
             let others = rings.iter().enumerate().filter(|(other, _)| *other != nth);
             let copy = others.map(|(_, ring)| ring.path()).find(|copy| is_same_segment(path, copy));
-            let Ok(file) = (self.open)(path) else { continue };
-            let (Ok(meta), first) = (file.metadata(), ring.header().layout.slots_offset.0) else {
-                continue;
-            };
-            // A mirror's file may be about to be made; the ring has begun before its mirror.
-            let is_ring = || self.paths.iter().find(|other| is_same_segment(path, other));
-            let is_new =
-                || ring::is_blank(&file).unwrap_or(false) && is_ring() != Some(&path.into());
-            if meta.len() > first || is_new() {
-                continue;
-            }
             let left = copy.map_or_else(
-                || "there is no copy of it".to_owned(),
-                |copy| format!("what {} has is all that is left of it", copy.display()),
+                || format!("there is no copy of {of}"),
+                |copy| format!("what {} has is all that is left of {of}", copy.display()),
             );
             said.push(format!(
-                "samples are missing: {} was cut off: it ends after {} bytes, and its first sample would \
-                 be at byte {first}; {left}",
-                path.display(),
-                meta.len()
+                "samples are missing: {} was cut off: it ends after {what}; {left}",
+                path.display()
             ));
         }
         said
+    }
+
+    /// Of rings that give no sample, a sentence for each that may have had some.
+    pub fn spoiled(&self, rings: &[Ring]) -> Vec<String> {
+        let mut said = Vec::new();
+        for ring in rings {
+            let (path, layout) = (ring.path().display(), ring.header().layout);
+            let advice = "remove its directory if it is not needed";
+            match ring.scan() {
+                // Its recorder may have been killed in its first record, and in no other.
+                Ok(Scan { valid: 0, torn: 0, busy: 0 | 1, .. }) => {}
+                Ok(scan) => {
+                    let used = layout.slots - scan.empty;
+                    said.push(format!(
+                        "{used} of the {} slots of {path} were written to, and none of them has a sample \
+                         that can be read; {advice}",
+                        layout.slots
+                    ));
+                    continue;
+                }
+                Err(error) => said.push(error.to_string()),
+            }
+            if let Some(length) = self.short_length(ring) {
+                let whole = layout.file_bytes().0;
+                said.push(format!("{path} ends after {length} of {whole} bytes; {advice}"));
+            }
+        }
+        said
+    }
+
+    /// How long the file of a ring is, if it is shorter than the ring.
+    fn short_length(&self, ring: &Ring) -> Option<u64> {
+        let path = ring.path();
+        let file = (self.open)(path).ok()?;
+        let length = file.metadata().ok()?.len();
+        // A mirror's file may be about to be made; the ring has begun before its mirror.
+        let is_ring = || self.paths.iter().find(|other| is_same_segment(path, other));
+        let is_new = || ring::is_blank(&file).unwrap_or(false) && is_ring() != Some(&path.into());
+        let is_short = length < ring.header().layout.file_bytes().0;
+        (is_short && !is_new()).then_some(length)
     }
 
     /// A sentence for each that cannot be read and of which there is no other copy.
@@ -134,6 +174,36 @@ pub(super) fn any_of(rings: Vec<Ring>, mut refused: Refused) -> Result<Vec<Ring>
         Some((_, error)) if rings.is_empty() => Err(error),
         _ => Ok(rings),
     }
+}
+
+/// The first slot that is not in a file of `length` bytes, unless it is known to have had no record. The
+/// slots are used in turn: one that was not used, or not again, behind the newest record tells that there
+/// was no later one. A ring that was saved ends with such a one.
+fn first_lost_slot(ring: &Ring, length: u64, rings: &[Ring]) -> Option<u64> {
+    let &Header { layout, first_seq: first, segment, .. } = ring.header();
+    let mut words = Vec::new();
+    let mut state = |slot| ring.read_slot(slot, &mut words).ok();
+    let mut there = length.saturating_sub(layout.slots_offset.0) / layout.slot.bytes().0;
+    if there < layout.slots && matches!(state(Slot(there)), Some(SlotState::Valid(..))) {
+        there += 1;
+    }
+    let copies = rings.iter().filter(|other| is_same_segment(ring.path(), other.path()));
+    let newest = copies.filter_map(|copy| copy.scan().ok()?.newest).max();
+    let end = newest.map_or(first, |newest| Seq(newest.0 + 1));
+    let next = layout.slot_of(first, end)?;
+    // Its commit word is enough.
+    let has_next = layout.slot_offset(next).0 + size_of::<u64>() as u64 <= length;
+    let is_end = has_next
+        && match state(next) {
+            Some(SlotState::Empty) => true,
+            Some(SlotState::Busy(seq)) => seq == end,
+            Some(SlotState::Valid(seq, _)) => seq.0 + layout.slots == end.0,
+            Some(SlotState::Torn) | None => false,
+        };
+    let followed = rings.iter().map(Ring::header).find(|other| other.segment == segment + 1);
+    let end = followed.map(|next| next.first_seq).or_else(|| is_end.then_some(end));
+    let used = end.map_or(layout.slots, |end| end.0.saturating_sub(first.0).min(layout.slots));
+    (there < used).then_some(there)
 }
 
 /// The name that a ring of this segment has with its recorder.

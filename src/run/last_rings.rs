@@ -149,14 +149,15 @@ fn save(kept: &Kept, file: &mut File) -> io::Result<()> {
 }
 
 /// Up to the last slot that was ever written: a limit on the size of files may allow no more, and
-/// to readers what the file no longer has is empty.
+/// to readers what the file no longer has is empty. The commit word of the slot behind it tells them that
+/// nobody has cut the file off: it is of a slot that was not used.
 fn used_bytes(segment: &Segment) -> u64 {
     let words = segment.words();
     let layout = segment.header().layout;
     let is_used = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
     let end = words.iter().rposition(is_used).map_or(0, |last| (last as u64 + 1) * 8);
     let slots = end.saturating_sub(layout.slots_offset.0).div_ceil(layout.slot.bytes().0);
-    layout.slot_offset(Slot(slots)).0.min(size_of_val(words) as u64)
+    (layout.slot_offset(Slot(slots)).0 + 8).min(layout.file_bytes().0)
 }
 
 /// The ring's open file, whatever became of its name and its head, or the memory itself.
@@ -177,4 +178,105 @@ fn name_of(kept: &Kept) -> &Path {
 /// Whether a ring has all names that were written to it.
 fn has_names(ring: &Ring, kept: &Kept) -> bool {
     (0..kept.segment.entries_used()).all(|entry| matches!(ring.entry(entry), Ok(Some(_))))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::copies::Copies;
+    use super::*;
+    use crate::ring::{
+        Draft, Header, Layout, MIN_INTERVAL_NS, RingWriter, WordMap, description_check,
+    };
+    use crate::units::{Bytes, Seq, Words};
+    use std::ops::Range;
+    use std::sync::Arc;
+
+    const SLOTS: u64 = 200;
+
+    /// A segment in private memory with these records.
+    fn segment(number: u64, records: Range<u64>) -> Kept {
+        let description = b"{}".to_vec();
+        let header = Header {
+            layout: Layout::new(Bytes(2), 4, Words(100), SLOTS).unwrap(),
+            description_check: description_check(&description),
+            max_samples: SLOTS - 1,
+            run_id: Uuid::from_u128(7),
+            segment: number,
+            first_seq: Seq(records.start),
+            start_wall_ns: 0,
+            start_monotonic_ns: 0,
+            interval_ns: MIN_INTERVAL_NS,
+            boot_id: Uuid::from_u128(5),
+        };
+        let map = Arc::new(WordMap::private(header.layout.file_bytes()).unwrap());
+        let segment = Arc::new(Segment::create(map, header, &description).unwrap());
+        let writer = RingWriter::new(segment.clone());
+        let draft = Draft::new(Words(100));
+        draft.record().iter().for_each(|word| word.store(7, Ordering::Relaxed));
+        records.for_each(|seq| writer.begin(Seq(seq)).unwrap().commit_draft(&draft, 100));
+        Kept { segment, file: None, path: None, description: Arc::new(description) }
+    }
+
+    /// What is said of rings that were saved, the last of which is then cut off if `length` says so.
+    fn said_of(kept: Vec<Kept>, length: impl Fn(&Layout) -> Option<u64>) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> =
+            kept.iter().map(|it| dir.path().join(file_name(it.segment.header().segment))).collect();
+        let layout = kept[0].segment.header().layout;
+        LastRings { kept, mirror_dir: None }.save_into(dir.path()).unwrap();
+        let last = File::options().write(true).open(paths.last().unwrap()).unwrap();
+        if let Some(length) = length(&layout) {
+            assert!(length < last.metadata().unwrap().len(), "it is made shorter");
+            last.set_len(length).unwrap();
+        }
+        let copies = Copies { paths: &paths, run_id: Uuid::from_u128(7), open: ring::open };
+        let (rings, refused) = copies.open_each();
+        assert!(refused.is_empty());
+        copies.cut_off(&rings)
+    }
+
+    #[test]
+    fn a_ring_that_was_saved_is_not_taken_for_one_that_was_cut_off() {
+        for records in [0..0, 0..1, 0..20, 0..SLOTS - 1, 0..SLOTS, 0..SLOTS + 20] {
+            let said = said_of(vec![segment(0, records.clone())], |_| None);
+            assert_eq!(said, [""; 0], "{records:?}");
+        }
+        // A layout that changed twice in one tick leaves a segment without a record.
+        let kept = vec![segment(0, 0..20), segment(1, 20..20), segment(2, 20..50)];
+        assert_eq!(said_of(kept, |_| None), [""; 0]);
+    }
+
+    #[test]
+    fn one_that_was_cut_off_in_its_slots_is_named_unless_it_has_all() {
+        let slot = |layout: &Layout, slot| Some(layout.slot_offset(Slot(slot)).0);
+        let whole = segment(0, 0..0).segment.header().layout.file_bytes().0;
+        // Which records there were, how long the file is in slots and bytes more, and the slot that is
+        // the first to be missing.
+        for (records, slots, more, missing) in [
+            (0..20, 20, 0, Some(20)),
+            (0..20, 20, 8, None),
+            (0..20, 19, 8, Some(19)),
+            (0..20, 0, 8, Some(0)),
+            (0..SLOTS, SLOTS - 1, 512, Some(SLOTS - 1)),
+            // All but what no record has.
+            (0..SLOTS, SLOTS - 1, 103 * 8, None),
+            // The newest record is there, and some of those before it are not.
+            (0..SLOTS + 20, 50, 0, Some(50)),
+            (0..SLOTS + 20, 10, 0, Some(10)),
+        ] {
+            let case = format!("{records:?}, {slots} slots and {more} bytes");
+            let kept = vec![segment(0, records)];
+            let said = said_of(kept, |layout| Some(slot(layout, slots)? + more));
+            let ends = missing.map(|missing| {
+                format!(
+                    " of {whole} bytes, and its slots from {missing} on are not there; there is"
+                )
+            });
+            match (&said[..], ends) {
+                ([], None) => {}
+                ([said], Some(ends)) => assert!(said.contains(&ends), "{case}: {said}"),
+                (said, _) => panic!("{case}: {said:?}"),
+            }
+        }
+    }
 }

@@ -46,7 +46,8 @@ impl FoundRun {
         let here = (self.empty_rings().len() < self.rings.len()).then(|| {
             let run = self.clone();
             // Without any, it is an error of the host as a whole.
-            let missing = if run.open().is_ok() { run.unreadable_rings() } else { Vec::new() };
+            let mut missing = if run.open().is_ok() { run.unreadable_rings() } else { Vec::new() };
+            missing.extend(run.spoiled_rings());
             cluster::Here { open: Box::new(move || run.open()), missing }
         });
         let cluster::Output { run, hosts: rings, mut unread } =
@@ -65,6 +66,12 @@ impl FoundRun {
         known.is_incomplete |= !unread.is_empty();
         manifest.cluster = Some(known.clone());
         manifest.warnings.retain(|warning| !warning.contains("ringstat recover"));
+        for sentence in self.cut_off_rings() {
+            // An earlier attempt may have said so.
+            if !manifest.warnings.contains(&sentence) {
+                manifest.warnings.push(sentence);
+            }
+        }
         if !owing.is_empty() {
             manifest.warnings.push(cluster::still_owed(&known, self.run_id));
         }

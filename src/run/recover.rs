@@ -203,9 +203,19 @@ impl FoundRun {
         self.copies().missing(&rings, &refused)
     }
 
-    /// A sentence for each ring that was cut off before its first sample, and what there is of it.
+    /// A sentence for each ring that was cut off before its last sample, and what there is of it.
     pub fn cut_off_rings(&self) -> Vec<String> {
         self.copies().cut_off(&self.open_each().0)
+    }
+
+    /// If its rings can be read and give no sample: a sentence for each that may have had some.
+    pub(super) fn spoiled_rings(&self) -> Vec<String> {
+        match self.decoder() {
+            Ok(decoder) if decoder.summary().samples_kept == 0 => {
+                self.copies().spoiled(&self.open_each().0)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Reads its rings.
@@ -354,8 +364,14 @@ impl FoundRun {
                 Some(files)
             }
             // Killed before its first sample, or while it removed its rings behind the final files.
-            None if lost.is_empty() && cut_off.is_empty() => None,
-            None => return Err(FinishError::Lost { lost: [lost, cut_off].concat().join("; ") }),
+            None => {
+                let spoiled = self.spoiled_rings();
+                let lost = [lost.as_slice(), &cut_off, &spoiled].concat();
+                if !lost.is_empty() {
+                    return Err(FinishError::Lost { lost: lost.join("; ") });
+                }
+                None
+            }
         };
         if lost.is_empty() {
             for dir in &dirs {

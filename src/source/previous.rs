@@ -170,6 +170,36 @@ mod tests {
         assert_eq!(update(&mut of("a 1\nb 20\n", 8), ""), (false, vec![]), "nothing is no text");
     }
 
+    /// The length of a line, with its line feed, is kept in 16 bits.
+    #[test]
+    fn lines_are_remembered_up_to_64_kb() {
+        let line =
+            |bytes: usize, digit: char| format!("a {}\n", digit.to_string().repeat(bytes - 2));
+        for (bytes, is_remembered) in [(65_534, true), (65_535, false), (65_536, false)] {
+            let (was, now) = (line(bytes, '1'), line(bytes, '2'));
+            assert_eq!(was.len(), bytes + 1);
+            let mut previous = of(&format!("b 1\n{was}c 1\n"), 200_000);
+            // Whoever adds lines sees that they are not all there.
+            assert_eq!(previous.text().len(), if is_remembered { bytes + 1 + 8 } else { 4 });
+            let (before, after) = (format!("b 1\n{was}c 1\n"), format!("b 1\n{now}c 1\n"));
+            assert_eq!(update(&mut previous, &before).0, is_remembered, "{bytes}");
+            let updated = update(&mut previous, &after);
+            assert_eq!(updated.0, is_remembered, "{bytes}");
+            if is_remembered {
+                assert_eq!((updated.1, previous.text()), (vec![1], after.as_bytes()));
+            }
+        }
+        // One that grows past that.
+        for (bytes, is_remembered) in [(65_534, true), (65_535, false)] {
+            let mut previous = of("b 1\na 1\n", 200_000);
+            let grown = format!("b 1\n{}", line(bytes, '1'));
+            assert_eq!(update(&mut previous, &grown), (is_remembered, vec![1]), "{bytes}");
+            if is_remembered {
+                assert_eq!(previous.text(), grown.as_bytes());
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn an_update_ends_with_the_new_text(

@@ -266,6 +266,53 @@ mod tests {
         }
     }
 
+    /// So many bytes, each of which is another than those around it.
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|at| b'0' + at as u8).collect()
+    }
+
+    #[test]
+    fn a_prefix_of_any_length_is_compared_in_every_byte() {
+        for length in 0..70 {
+            let prefix = bytes(length);
+            let text = [&prefix[..], b" rest"].concat();
+            assert!(text.starts_with(&prefix));
+            for strip in [strip_prefix, strip_long_prefix] {
+                assert_eq!(strip(&text, &prefix), Some(&b" rest"[..]), "{length}");
+                assert_eq!(strip(&prefix, &prefix), Some(&b""[..]), "{length}");
+                for at in 0..length {
+                    for bit in 0..8 {
+                        let mut other = text.clone();
+                        other[at] ^= 1 << bit;
+                        assert!(!other.starts_with(&prefix));
+                        assert_eq!(strip(&other, &prefix), None, "{length}, {at}");
+                    }
+                    assert_eq!(strip(&text[..at], &prefix), None, "{length}, cut off at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_overwritten_in_every_byte() {
+        for length in 0..70 {
+            let was = bytes(length);
+            for changed in (0..length).map(Some).chain([None]) {
+                let mut new = was.clone();
+                match changed {
+                    Some(at) => new[at] ^= 0x80,
+                    None => new.iter_mut().for_each(|byte| *byte ^= 0x80),
+                }
+                // Nothing beside it is touched.
+                let mut text = [b"before", &was[..], b"behind"].concat();
+                let mut expected = text.clone();
+                overwrite(&mut text[6..6 + length], &new);
+                expected[6..6 + length].copy_from_slice(&new);
+                assert_eq!(text, expected, "{length}, {changed:?}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn what_the_kernel_prints_is_what_is_read(value: u64, signed_value: i64) {
