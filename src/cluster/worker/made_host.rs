@@ -239,7 +239,7 @@ mod tests {
         });
         let dir = tempfile::tempdir().unwrap();
         let mut launch = host.launch(dir.path());
-        launch.wait_until_set_up(Instant::now() + FAR);
+        launch.wait_until_set_up(Instant::now() + FAR, &mut |_| ());
         launch.go(1);
         wait_for(&launch, |record| record.state == HostState::Owing);
         let trouble = launch.records()[0].trouble.clone().unwrap().message;
