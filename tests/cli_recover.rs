@@ -207,13 +207,12 @@ fn a_ring_that_is_cut_off_and_has_no_mirror_is_not_taken_for_one_that_never_had_
 
 #[test]
 fn what_a_ring_that_is_cut_off_has_is_recovered_and_the_rest_is_spoken_of() {
-    let cuts: [(fn(u64, u64) -> u64, usize); 2] =
-        [(|first, slot| first + slot / 2, 1), (|first, slot| first + 3 * slot, 3)];
     for more in [&[][..], &OF_HOSTS] {
-        for (cut, left) in cuts {
+        // Half slots, and the samples that are left.
+        for (halves, left) in [(1, 1), (6, 3)] {
             let world = World::new();
             let (id, rings) = killed_of(&world, more, 1);
-            let (ends, of) = cut_off(&rings[0], cut);
+            let (ends, of) = cut_off(&rings[0], |first, slot| first + halves * slot / 2);
             let said = format!("it ends after {ends}; there is no copy of {of}");
             world.looking(&["recover", &id]).succeeds().says(&["was cut off", &said]);
             let files = world.files();
