@@ -125,7 +125,7 @@ fn a_damaged_ring_is_made_up_for_by_its_mirror() {
 }
 
 /// Cuts a ring off, and says how it ends: where, and what is not there of it, called what.
-fn cut_off(ring: &Path, cut: fn(u64, u64) -> u64) -> (String, &'static str) {
+fn cut_off(ring: &Path, cut: impl Fn(u64, u64) -> u64) -> (String, &'static str) {
     let layout = Ring::open(ring).unwrap().header().layout;
     let (first, slot) = (layout.slots_offset.0, layout.slot.bytes().0);
     let length = cut(first, slot);
