@@ -19,8 +19,8 @@ const HOSTS: [&str; 3] = ["n1", "n2", "localhost"];
 fn launcher(world: &World, site: &Site) -> common::Cmd {
     let places = [world.rings(), world.mirrors()];
     let [rings, mirrors] = places.each_ref().map(|dir| dir.to_str().unwrap());
-    let options = ["--ring-dir", rings, "--mirror-dir", mirrors, "--interval", "20ms"];
-    run(world, site, &HOSTS.join(","), &options, "sleep 0.1")
+    let options = ["--ring-dir", rings, "--mirror-dir", mirrors];
+    run(world, site, &HOSTS.join(","), &options, "sleep 1")
 }
 
 /// Runs the launcher and kills it at call number `kill_at` of those that give a name once the final files
