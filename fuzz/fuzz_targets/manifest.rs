@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
     // Without a manifest it would go to the current directory.
     let elsewhere = world.path().join("elsewhere");
     let results_dir = run.manifest.is_none().then_some(elsewhere.as_path());
-    let results_dir = results_dir.or((data.len() % 7 == 0).then_some(&elsewhere));
+    let results_dir = results_dir.or(data.len().is_multiple_of(7).then_some(&elsewhere));
     let recovered = run.recover(results_dir, &mut |_, _| {});
     let after = world.files();
     // Which of the two manifests counts is seen only when both directories are locked.
