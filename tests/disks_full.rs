@@ -113,7 +113,7 @@ impl Scene {
         let status =
             Command::new("sh").args(["-c", script]).arg(fill).arg(kib.to_string()).status();
         assert!(status.unwrap().success());
-        let free = rustix::fs::statvfs(&self.world.path("disk")).unwrap();
+        let free = rustix::fs::statvfs(self.world.path("disk")).unwrap();
         let free_kib = free.f_bavail * free.f_frsize / 1024;
         assert!(free_kib <= kib + SLACK_KIB, "{}: {free_kib} kB are left", self.what);
     }
