@@ -124,8 +124,11 @@ fn a_damaged_ring_is_made_up_for_by_its_mirror() {
     world.assert_no_rings();
 }
 
+/// The length of a ring that is cut off, by where its first slot begins and how long one is.
+type Cut = fn(u64, u64) -> u64;
+
 /// Cuts a ring off, and says how it ends: where, and what is not there of it, called what.
-fn cut_off(ring: &Path, cut: impl Fn(u64, u64) -> u64) -> (String, &'static str) {
+fn cut_off(ring: &Path, cut: Cut) -> (String, &'static str) {
     let layout = Ring::open(ring).unwrap().header().layout;
     let (first, slot) = (layout.slots_offset.0, layout.slot.bytes().0);
     let length = cut(first, slot);
@@ -144,7 +147,7 @@ fn cut_off(ring: &Path, cut: impl Fn(u64, u64) -> u64) -> (String, &'static str)
 #[test]
 fn a_ring_that_is_cut_off_is_named_though_its_mirror_makes_up_for_it() {
     // In the header, in the description, in the names, and in the samples.
-    let cuts: [fn(u64, u64) -> u64; 8] = [
+    let cuts: [Cut; 8] = [
         |_, _| 0,
         |_, _| 100,
         |_, _| 5000,
@@ -180,7 +183,7 @@ fn a_ring_that_is_cut_off_is_named_though_its_mirror_makes_up_for_it() {
 
 #[test]
 fn a_ring_that_is_cut_off_and_has_no_mirror_is_not_taken_for_one_that_never_had_a_sample() {
-    let cuts: [fn(u64, u64) -> u64; 4] =
+    let cuts: [Cut; 4] =
         [|_, _| 100, |first, _| first - 8, |first, _| first + 8, |first, _| first + 512];
     for more in [&[][..], &OF_HOSTS] {
         for cut in cuts {
@@ -207,12 +210,13 @@ fn a_ring_that_is_cut_off_and_has_no_mirror_is_not_taken_for_one_that_never_had_
 
 #[test]
 fn what_a_ring_that_is_cut_off_has_is_recovered_and_the_rest_is_spoken_of() {
+    let cuts: [(Cut, usize); 2] =
+        [(|first, slot| first + slot / 2, 1), (|first, slot| first + 3 * slot, 3)];
     for more in [&[][..], &OF_HOSTS] {
-        // Half slots, and the samples that are left.
-        for (halves, left) in [(1, 1), (6, 3)] {
+        for (cut, left) in cuts {
             let world = World::new();
             let (id, rings) = killed_of(&world, more, 1);
-            let (ends, of) = cut_off(&rings[0], |first, slot| first + halves * slot / 2);
+            let (ends, of) = cut_off(&rings[0], cut);
             let said = format!("it ends after {ends}; there is no copy of {of}");
             world.looking(&["recover", &id]).succeeds().says(&["was cut off", &said]);
             let files = world.files();

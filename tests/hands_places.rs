@@ -269,12 +269,13 @@ fn a_ring_of_another_run_is_left_out() {
 #[test]
 fn what_is_read_while_others_change_it_is_right_or_refused() {
     let mut dice = common::hands::Dice(common::seed());
+    let mut hands = common::hands::Meddler::default();
     let world = World::in_memory();
     let (mut live, dir, mirror) = watched(&world, 20);
     let ring = dir.join("00000.ring");
     for _ in 0..common::rounds(6, 200) {
         for path in [&ring, &mirror.join("00000.ring")] {
-            common::hands::meddle(path, &mut dice);
+            hands.meddle(path, &mut dice);
         }
         let _ = fs::remove_dir_all(world.path("out"));
         let readers = [
@@ -283,7 +284,7 @@ fn what_is_read_while_others_change_it_is_right_or_refused() {
             world.looking(&["recover", "--list"]).start(),
         ];
         for path in [&ring, &mirror.join("00000.ring")] {
-            common::hands::meddle(path, &mut dice);
+            hands.meddle(path, &mut dice);
         }
         for (nth, reader) in readers.into_iter().enumerate() {
             let ran = reader.end();

@@ -6,7 +6,7 @@
 
 use super::checksum::of_words;
 use super::layout::{ENTRY_HEAD_WORDS, ENTRY_NAME_BYTES, ENTRY_WORDS};
-use super::orderings::{Orderings, Point, Sound};
+use super::orderings::{Orderings, Point};
 use crate::sync::{AtomicU64, Ordering};
 use crate::units::Seq;
 
@@ -27,16 +27,6 @@ pub struct Entry {
 /// Writes entry number `index` into its words and publishes it.
 ///
 /// Names of more than [`ENTRY_NAME_BYTES`] bytes are for the caller to refuse; they are cut.
-pub(super) fn write(
-    words: &[AtomicU64],
-    index: u32,
-    seed: u64,
-    about: (u32, u64, Seq),
-    name: &[u8],
-) {
-    write_with::<Sound>(words, index, seed, about, name);
-}
-
 pub(super) fn write_with<O: Orderings>(
     words: &[AtomicU64],
     index: u32,
@@ -58,18 +48,14 @@ pub(super) fn write_with<O: Orderings>(
     for (cell, word) in words.iter().zip(plain).skip(1) {
         cell.store(word, Ordering::Relaxed);
     }
-    // Publishes the entry. Pairs with the acquire load in `copy`.
+    // Publishes the entry. Pairs with the acquire load in `copy_with`.
     words[0].store(plain[0], O::release(Point::EntryStore));
 }
 
 /// Copies the words of an entry that may be written at the same time; zeros before it is published.
-pub(crate) fn copy(words: &[AtomicU64]) -> [u64; ENTRY_WORDS] {
-    copy_with::<Sound>(words)
-}
-
 pub(super) fn copy_with<O: Orderings>(words: &[AtomicU64]) -> [u64; ENTRY_WORDS] {
     let mut copy = [0; ENTRY_WORDS];
-    // Pairs with the release store in `write`.
+    // Pairs with the release store in `write_with`.
     copy[0] = words[0].load(O::acquire(Point::EntryLoad));
     if copy[0] == 0 {
         return copy;
@@ -103,15 +89,16 @@ fn check(entry: &[u64; ENTRY_WORDS], index: u32, seed: u64) -> u64 {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::orderings::Sound;
     use super::*;
 
     #[test]
     fn an_entry_is_read_back_and_verifies_only_in_its_place() {
         let words: Vec<AtomicU64> = (0..ENTRY_WORDS).map(|_| AtomicU64::new(0)).collect();
-        assert_eq!(read(&copy(&words), 3, 1), None);
+        assert_eq!(read(&copy_with::<Sound>(&words), 3, 1), None);
         let name = [b'n'; ENTRY_NAME_BYTES];
-        write(&words, 3, 1, (2, 0xfd_0001, Seq(9)), &name);
-        let good = copy(&words);
+        write_with::<Sound>(&words, 3, 1, (2, 0xfd_0001, Seq(9)), &name);
+        let good = copy_with::<Sound>(&words);
         let entry =
             Entry { source: 2, identity: 0xfd_0001, first_seq: Seq(9), name: name.to_vec() };
         assert_eq!(read(&good, 3, 1), Some(entry));

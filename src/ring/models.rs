@@ -296,6 +296,48 @@ fn a_published_entry_is_whole() {
     see_entry::<Sound>().assert_all(&[false, true]);
 }
 
+/// Two entries, as the sampler adds them while its mirror looks for them: whoever sees the later one
+/// sees the one before it, or the mirror would take that for gone (`sampler::copy::look_for_name`).
+fn see_entries<O: Orderings>() -> Seen {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    explore(None, move || {
+        let segment = Segment::create(ring_words(), header(), DESCRIPTION).unwrap();
+        let segment = std::sync::Arc::new(segment);
+        let ring = RingWriter::new(std::sync::Arc::clone(&segment));
+        let noted = noted.clone();
+        let reader = thread::spawn(move || {
+            let [later, first] = [1, 0].map(|entry| segment.copy_entry_with::<O>(entry));
+            let [later, first] = [later[0] != 0, first[0] != 0];
+            assert!(first || !later, "who sees an entry sees those before it");
+            noted.note(&(first, later));
+        });
+        for entry in [0, 1] {
+            let about = (entry, 259 << 32, Seq(0));
+            assert_eq!(ring.add_entry_with::<O>(about, NAME), Some(entry));
+        }
+        reader.join().unwrap();
+    });
+    seen
+}
+
+#[test]
+fn who_sees_an_entry_sees_those_before_it() {
+    see_entries::<Sound>().assert_all(&[(false, false), (true, false), (true, true)]);
+}
+
+#[test]
+#[should_panic(expected = "who sees an entry sees those before it")]
+fn without_the_release_in_write_an_entry_before_another_is_missed() {
+    see_entries::<Without<ENTRY_STORE>>();
+}
+
+#[test]
+#[should_panic(expected = "who sees an entry sees those before it")]
+fn without_the_acquire_in_copy_an_entry_before_another_is_missed() {
+    see_entries::<Without<ENTRY_LOAD>>();
+}
+
 const DESCRIPTION: &[u8] = b"{\"schema\":[]}";
 const SLOTS: u64 = 2;
 

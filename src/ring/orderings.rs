@@ -16,9 +16,9 @@ pub(super) enum Point {
     /// Acquire: the fence between the copied words and the second look at the commit word, in
     /// `slot::copy`.
     CopyFence,
-    /// Release: the check word's store, in `dictionary::write`.
+    /// Release: the check word's store, in `dictionary::write_with`.
     EntryStore,
-    /// Acquire: the check word's load, in `dictionary::copy`.
+    /// Acquire: the check word's load, in `dictionary::copy_with`.
     EntryLoad,
     /// Release: the store of the header's magic, the last of all, in `Segment::create`.
     HeaderStore,

@@ -118,7 +118,11 @@ impl<M: Memory> Segment<M> {
 
     /// Copies one entry of the dictionary, as a reader in this process: zeros if it is unused.
     pub(crate) fn copy_entry(&self, entry: u32) -> [u64; ENTRY_WORDS] {
-        dictionary::copy(self.entry(entry))
+        self.copy_entry_with::<Sound>(entry)
+    }
+
+    pub(super) fn copy_entry_with<O: Orderings>(&self, entry: u32) -> [u64; ENTRY_WORDS] {
+        dictionary::copy_with::<O>(self.entry(entry))
     }
 
     fn entry(&self, entry: u32) -> &[AtomicU64] {
@@ -160,12 +164,20 @@ impl<M: Memory> RingWriter<M> {
 
     /// Adds an instance to the dictionary and returns its entry; `None` if the dictionary is full.
     pub fn add_entry(&self, source: u32, identity: u64, seq: Seq, name: &[u8]) -> Option<u32> {
+        self.add_entry_with::<Sound>((source, identity, seq), name)
+    }
+
+    pub(super) fn add_entry_with<O: Orderings>(
+        &self,
+        about: (u32, u64, Seq),
+        name: &[u8],
+    ) -> Option<u32> {
         let entry = self.entries_used.get();
         if u64::from(entry) >= self.segment.header.layout.entries {
             return None;
         }
         let words = self.segment.entry(entry);
-        dictionary::write(words, entry, self.seed, (source, identity, seq), name);
+        dictionary::write_with::<O>(words, entry, self.seed, about, name);
         self.entries_used.set(entry + 1);
         // See `Segment::entries_used`.
         self.segment.entries_used.store(entry + 1, std::sync::atomic::Ordering::Relaxed);

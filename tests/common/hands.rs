@@ -3,8 +3,8 @@
 
 use super::json::Value;
 use super::{Files, World, entries, rounds, wait_until};
+use ringstat::ring::Ring;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,22 @@ pub fn assert_true_and_accounted(world: &World, files: &Files) {
     assert_eq!(taken, kept + count("samples_lost") + count("samples_overwritten"));
     assert_eq!(count("ticks_inconsistent"), 0);
     assert_eq!(kept, files.samples().len() as u64);
+}
+
+/// Samples that a ring, or a run's directory, says were taken: what they are worth is seen when somebody
+/// has had his hands on them.
+pub fn taken(world: &World, ring: &Path) -> u64 {
+    world.info(ring).expect("a ring that can be read")["summary"]["samples_taken"].int()
+}
+
+/// Fails if samples are gone and nobody says so, of which so many were taken `before` somebody had his
+/// hands on `ring`: they are there or counted, or a sentence names the file.
+pub fn assert_none_is_lost_silently(files: &Files, before: u64, ring: &Path, said: &str) {
+    let count = |key: &str| files.summary()[key].int();
+    // Of slots that do not verify nobody knows whose they were.
+    let known = count("samples_taken") + count("slots_torn");
+    let name = ring.to_str().unwrap();
+    assert!(known >= before || said.contains(name), "{known} of {before} and not a word: {said}");
 }
 
 /// What the fixed `/proc` says, by a run that nobody touches.
@@ -107,60 +123,105 @@ impl Dice {
     }
 }
 
-/// Does something to a file, at random; the file may be gone by now.
-pub fn meddle(path: &Path, dice: &mut Dice) -> &'static str {
-    let Ok(file) = File::options().write(true).open(path) else { return "gone" };
-    let length = file.metadata().unwrap().len();
-    match dice.below(9) {
-        0 => {
-            file.set_len(0).unwrap();
-            "cut off to nothing"
+/// A file that somebody has his hands on.
+struct Victim<'a> {
+    file: File,
+    path: &'a Path,
+    length: u64,
+    /// Of a ring with its head: where its slots begin, and how long one is.
+    slots: Option<(u64, u64)>,
+}
+
+impl Victim<'_> {
+    fn cut_off(&self, length: u64) {
+        self.file.set_len(length).unwrap();
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) {
+        self.file.write_all_at(bytes, at).unwrap();
+    }
+
+    /// Overwrites all from an offset on.
+    fn overwrite(&self, from: u64, dice: &mut Dice) {
+        let garbage = dice.bytes(1 << 16);
+        for at in (from..self.length).step_by(garbage.len()) {
+            let bytes = usize::try_from(self.length - at).unwrap().min(garbage.len());
+            self.write(&garbage[..bytes], at);
         }
-        1 => {
-            file.set_len(length / 2).unwrap();
-            "cut off to half"
+    }
+}
+
+/// What is done to it.
+type Hand = fn(&Victim, &mut Dice);
+
+/// All ways to meddle, and whether the file must be a ring with its head for that.
+const HANDS: [(&str, bool, Hand); 11] = [
+    ("cut off to nothing", false, |it, _| it.cut_off(0)),
+    ("cut off to half", false, |it, _| it.cut_off(it.length / 2)),
+    ("cut off in its first slot", true, |it, dice| {
+        let (first, slot) = it.slots.unwrap();
+        it.cut_off(first + 8 + dice.below(slot - 8));
+    }),
+    // As `cp` does over an existing file.
+    ("emptied, at its full length", false, |it, _| {
+        it.cut_off(0);
+        it.cut_off(it.length);
+    }),
+    ("overwritten here and there", false, |it, dice| {
+        let garbage = dice.bytes(5000);
+        (0..20).for_each(|_| it.write(&garbage, dice.below(it.length)));
+    }),
+    ("overwritten at its head", false, |it, dice| it.write(&dice.bytes(256), 0)),
+    ("its first word zeroed", false, |it, _| it.write(&[0; 8], 0)),
+    ("its first page zeroed", false, |it, _| it.write(&[0; 4096], 0)),
+    ("overwritten", false, |it, dice| it.overwrite(0, dice)),
+    ("all its slots overwritten", true, |it, dice| it.overwrite(it.slots.unwrap().0, dice)),
+    ("deleted", false, |it, _| fs::remove_file(it.path).unwrap()),
+];
+
+/// Somebody who does all that to files, in any order, each as often as the others.
+#[derive(Default)]
+pub struct Meddler {
+    to_come: Vec<usize>,
+    drawn: [u64; HANDS.len()],
+}
+
+impl Meddler {
+    /// Does something to a file, and says what; the file may be gone by now. What cannot be done to it is
+    /// done to a later one.
+    pub fn meddle(&mut self, path: &Path, dice: &mut Dice) -> &'static str {
+        let Ok(file) = File::options().write(true).open(path) else { return "gone" };
+        if self.to_come.is_empty() {
+            self.to_come.extend(0..HANDS.len());
         }
-        2 => {
-            // As `cp` does over an existing file.
-            file.set_len(0).unwrap();
-            file.set_len(length).unwrap();
-            "emptied, at its full length"
-        }
-        3 => {
-            let garbage = dice.bytes(5000);
-            for _ in 0..20 {
-                file.write_all_at(&garbage, dice.below(length)).unwrap();
+        let layout = Ring::open(path).ok().map(|ring| ring.header().layout);
+        let slots = layout.map(|layout| (layout.slots_offset.0, layout.slot.bytes().0));
+        let length = file.metadata().unwrap().len();
+        let victim = Victim { file, path, length, slots };
+        let fits = |(_, hand): &(usize, &usize)| slots.is_some() || !HANDS[**hand].1;
+        let fitting: Vec<usize> =
+            self.to_come.iter().enumerate().filter(fits).map(|(at, _)| at).collect();
+        let hand = match fitting.len() {
+            // Those that are left wait for a ring that has its head.
+            0 => 0,
+            choices => {
+                let chosen = fitting[dice.below(choices as u64) as usize];
+                self.to_come.swap_remove(chosen)
             }
-            "overwritten here and there"
-        }
-        4 => {
-            file.write_all_at(&dice.bytes(256), 0).unwrap();
-            "overwritten at its head"
-        }
-        5 => {
-            file.write_all_at(&[0; 8], 0).unwrap();
-            "its first word zeroed"
-        }
-        6 => {
-            file.write_all_at(&[0; 4096], 0).unwrap();
-            "its first page zeroed"
-        }
-        7 => {
-            let mut file = file;
-            let garbage = dice.bytes(1 << 16);
-            for _ in 0..length / (1 << 16) {
-                file.write_all(&garbage).unwrap();
-            }
-            "overwritten"
-        }
-        _ => {
-            fs::remove_file(path).unwrap();
-            "deleted"
-        }
+        };
+        let (what, _, with) = HANDS[hand];
+        with(&victim, dice);
+        self.drawn[hand] += 1;
+        what
+    }
+
+    /// Whether there is nothing that it has not done yet.
+    pub fn has_done_all(&self) -> bool {
+        self.drawn.iter().all(|count| *count > 0)
     }
 }
 
 /// How often a test with random hands lets them at it.
 pub fn meddlings() -> u64 {
-    rounds(12, 600)
+    rounds(16, 600)
 }
