@@ -43,7 +43,7 @@ pub struct HostSummary {
     pub samples_lost: u64,
     /// Slots of the rings whose words do not verify.
     pub slots_torn: u64,
-    /// Ticks from the start to the newest sample.
+    /// Ticks from the start to the newest sample; if that is lost, at least so many.
     pub ticks_elapsed: u64,
     /// Those without a sample.
     pub ticks_missed: u64,

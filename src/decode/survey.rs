@@ -126,6 +126,8 @@ struct Pass {
     interval_ns: u64,
     first: Option<Moment>,
     last: Option<Moment>,
+    /// Behind the number of the last record.
+    end: u64,
     /// Samples before the oldest one that is left.
     overwritten: u64,
     window: Times,
@@ -149,6 +151,7 @@ impl Pass {
             interval_ns: header.interval_ns,
             first: None,
             last: None,
+            end: 0,
             overwritten,
             window: Times::new(),
             lateness: Times::new(),
@@ -197,6 +200,7 @@ impl Pass {
         self.wall_clock.sample(tick, self.end_wall_ns, begin_ns);
         self.first.get_or_insert(now);
         self.last = Some(now);
+        self.end = record.seq.0.saturating_add(1);
         self.blocks(&record, tick);
     }
 
@@ -267,6 +271,11 @@ impl Pass {
         summary.kernel.clone_from(&description.system.kernel);
         summary.boot_id = header.boot_id.to_string();
         summary.samples_taken = rings.seqs.end;
+        if self.last.is_some() {
+            // A newer segment tells of samples behind the last that is there: a tick each, at least.
+            let behind = rings.seqs.end.saturating_sub(self.end);
+            summary.ticks_elapsed = summary.ticks_elapsed.saturating_add(behind);
+        }
         summary.samples_overwritten = rings.seqs.start;
         summary.samples_lost =
             (rings.seqs.end - rings.seqs.start).saturating_sub(summary.samples_kept);

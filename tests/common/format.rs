@@ -334,8 +334,6 @@ pub fn ticks_add_up(summary: &Value, samples: &[Value]) -> Result<(), Wrong> {
     let Some(last) = samples.last() else { return Ok(()) };
     let missed = number("ticks_missed")?;
     check!(last["collection"]["missed_ticks"].int() == missed, "ticks_missed is not {missed}");
-    let elapsed = last["collection"]["tick"].int() + 1;
-    check!(number("ticks_elapsed")? == elapsed, "ticks_elapsed is not {elapsed}");
     let overwritten = number("samples_overwritten")?;
     let (mut next, mut lost) = (overwritten, 0);
     for sample in samples {
@@ -350,9 +348,15 @@ pub fn ticks_add_up(summary: &Value, samples: &[Value]) -> Result<(), Wrong> {
         lost += seq - next;
         next = seq + 1;
     }
+    // A newer segment tells of samples behind the last that is there.
+    let taken = number("samples_taken")?;
+    check!(taken >= next, "sample {next} of {taken}");
+    lost += taken - next;
+    let elapsed = last["collection"]["tick"].int() + 1 + taken - next;
+    check!(number("ticks_elapsed")? == elapsed, "ticks_elapsed is not {elapsed}");
     check!(lost == number("samples_lost")?, "{lost} samples are not there");
     let extra = u64::from(last["collection"].has("extra"));
-    let taken = number("samples_taken")? - extra;
+    let taken = taken - extra;
     check!(taken + missed == elapsed, "{taken} taken and {missed} missed of {elapsed} ticks");
     let gaps = items(&summary["gaps"], "gaps")?;
     if overwritten == 0 && lost == 0 && gaps.len() as u64 == number("gaps_total")? {

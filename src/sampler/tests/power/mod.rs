@@ -140,6 +140,12 @@ fn check(
     assert_eq!((summary.samples_taken, summary.samples_overwritten), (end, from));
     assert_eq!(summary.samples_kept, kept);
     assert_eq!(summary.samples_lost, end - from - kept);
+    if summary.samples_kept > 0 {
+        // An additional sample at the stop takes no tick.
+        let extra =
+            u64::from(summary.ended_cleanly && end + summary.ticks_missed > summary.ticks_elapsed);
+        assert_eq!(end + summary.ticks_missed, summary.ticks_elapsed + extra, "ticks add up");
+    }
     assert_eq!((summary.slots_torn, summary.ticks_inconsistent), (torn, 0));
     if let Some(faults) = values.filter(|_| kept > 0) {
         let data = decoder.data().unwrap();
