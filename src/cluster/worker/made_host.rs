@@ -4,9 +4,10 @@ use crate::cluster::clock::now;
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::launch::{Connect, HostPlan, Launch, Limits};
 use crate::cluster::protocol::{
-    Frames, Hello, Marker, Message, Place, RecorderState, Reply, Request, Settings, put_control,
+    Frames, Hello, Marker, Message, Place, RecorderState, Reply, Request, put_control,
 };
 use crate::cluster::record::{HostRecord, HostState};
+use crate::cluster::test_link::any_settings;
 use crate::cluster::transport::{Channel, End, Link};
 use std::io;
 use std::path::Path;
@@ -66,23 +67,8 @@ impl MadeHost {
     /// A run on it alone, of which rings go to `dir`. It has half a second to be set up, and a beat comes
     /// every few milliseconds.
     pub fn launch(&self, dir: &Path) -> Launch {
-        let orphan_timeout = Duration::from_secs(600);
-        let settings = Settings {
-            interval: Duration::from_secs(1),
-            max_samples: 10,
-            sync_interval: Duration::from_secs(1),
-            sources: Vec::new(),
-            benchmark_type: String::new(),
-            command: Vec::new(),
-            policy: String::new(),
-            nice: None,
-            cpu: String::new(),
-            procfs: String::new(),
-            mirror: true,
-            orphan_timeout,
-            max_duration: None,
-            launcher: String::new(),
-        };
+        let settings = any_settings();
+        let orphan_timeout = settings.orphan_timeout;
         let spec: HostSpec = "made".parse().unwrap();
         let plan = HostPlan {
             place: Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None },
