@@ -174,14 +174,6 @@ impl ProgramChannel {
 
     /// Whether the server, or one on the way, closed the connection instead of saying who it is.
     pub fn is_dropped(&self) -> bool {
-        let has_dropped = |text: &str| {
-            text.lines().any(|line| {
-                line.contains("_exchange_identification: ")
-                    && ["closed by remote host", "Connection reset"]
-                        .into_iter()
-                        .any(|how| line.contains(how))
-            })
-        };
         // What ends on the way looks so too: then standard error says why.
         let said = String::from_utf8_lossy(&self.kept);
         has_dropped(&self.logged()) && (said.trim().is_empty() || has_dropped(&said))
@@ -203,6 +195,15 @@ impl ProgramChannel {
         let lines: Vec<&str> = text.lines().map(str::trim).filter(is_of_use).collect();
         lines[lines.len().saturating_sub(3)..].join("; ")
     }
+}
+
+/// Whether one of these lines says that a peer went away before it said who it is; one that did so on the
+/// way may be found out when our own words do not get through.
+fn has_dropped(text: &str) -> bool {
+    let when = ["_exchange_identification: ", "banner exchange: "];
+    let how = ["closed by remote host", "Connection reset", "Broken pipe"];
+    let has = |line: &str, words: &[&str]| words.iter().any(|words| line.contains(words));
+    text.lines().any(|line| has(line, &when) && has(line, &how))
 }
 
 /// Reads from what may have ended; its end is remembered.
@@ -297,5 +298,34 @@ impl Drop for ProgramChannel {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_before_it_says_who_it_is_is_told_from_what_is_refused() {
+        for dropped in [
+            "kex_exchange_identification: Connection closed by remote host",
+            "kex_exchange_identification: read: Connection reset by peer",
+            "banner exchange: Connection to UNKNOWN port 65535: Broken pipe",
+        ] {
+            assert!(
+                has_dropped(&format!("hello\n{dropped}\nConnection closed by ::1\n")),
+                "{dropped}"
+            );
+        }
+        for other in [
+            "",
+            "Connection closed by 127.0.0.1 port 22",
+            "Connection timed out during banner exchange",
+            "banner exchange: Connection to 127.0.0.1 port 22: invalid format",
+            "client_loop: send disconnect: Broken pipe",
+            "root@127.0.0.1: Permission denied (publickey).",
+        ] {
+            assert!(!has_dropped(other), "{other}");
+        }
     }
 }
