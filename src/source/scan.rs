@@ -44,8 +44,8 @@ fn leading_digits(chunk: [u8; CHUNK]) -> (u64, usize) {
     (value, digits as usize)
 }
 
-/// The same in a place of its own, for where numbers are few: also of a long one, or where the text
-/// ends soon.
+/// As [`unsigned`], but in a place of its own, for where numbers are few; and what that has no short way
+/// for: a long number, or one where the text ends soon.
 ///
 /// # Errors
 /// As [`unsigned`].
