@@ -19,7 +19,8 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Common {
-    /// Number of the deadline that this sample belongs to.
+    /// Number of the deadline that this sample belongs to. It is at start + tick x interval, or beside
+    /// that by at most tick x interval / [`MOST_SLEW`], where a sampler follows another host's clock.
     Tick = 0,
     /// `CLOCK_REALTIME` before the first read, ns.
     WallNs = 1,
@@ -46,6 +47,10 @@ pub const BLOCK_HEAD_WORDS: usize = 2;
 pub const FLAG_AT_STOP: u64 = 1;
 /// The sample was taken between two ticks: its tick has a sample already.
 pub const FLAG_EXTRA: u64 = 2;
+
+/// Deadlines follow another clock by at most one part in so many of the interval per tick: no clock that
+/// is not being set runs farther away (`MAXFREQ`, linux/timex.h: 500 ppm).
+pub const MOST_SLEW: u64 = 1000;
 
 /// The record has no room for what is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -195,6 +195,7 @@ impl Waiting {
     /// Whether there is still something to wait for.
     fn go(&mut self, stream: &UnixStream, start_ns: u64) -> bool {
         if self.recorder.is_running() {
+            self.recorder.follow(start_ns);
             answer(stream, &Told::State(self.state()));
             return true;
         }

@@ -27,7 +27,7 @@ pub enum Ask {
     State,
     /// Somebody still wants you; how are you?
     Beat,
-    /// Tick 0 is then.
+    /// Tick 0 is then. Of one that records already: ticks to come are to be counted from then.
     Go {
         /// `CLOCK_MONOTONIC`, ns.
         start_monotonic_ns: u64,

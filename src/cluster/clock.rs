@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 /// Longest time that anybody waits for another host: no clock that deadlines are told by ends before.
 pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
+/// Beyond what any clock drifts, and any kernel corrects (adjtimex(2)), parts per million: it was set, or
+/// started anew.
+pub const MOST_DRIFT_PPM: u64 = 1000;
+
 /// The clocks of one host, read together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
@@ -93,6 +97,17 @@ pub fn drift_ppm(start: &Offset, end: &Offset) -> Option<f64> {
     (moved_ns.abs() > doubt_ns).then(|| moved_ns as f64 / elapsed_ns as f64 * 1e6)
 }
 
+/// Whether their clock, as it was `found`, runs otherwise than it was `taken` to: beyond the doubt of what was
+/// found, but not beyond what a clock can drift ([`MOST_DRIFT_PPM`]) from what was measured then. One that was
+/// set or stood still is another clock.
+pub fn has_drifted(taken: &Offset, found: &Offset) -> bool {
+    let moved_ns = taken.monotonic_ns.abs_diff(found.monotonic_ns);
+    let elapsed_ns = found.at_ns.saturating_sub(taken.at_ns);
+    let doubt_ns = taken.uncertainty_ns.saturating_add(found.uncertainty_ns);
+    let most_ns = (elapsed_ns / 1_000_000).saturating_mul(MOST_DRIFT_PPM).saturating_add(doubt_ns);
+    found.uncertainty_ns < moved_ns && moved_ns <= most_ns
+}
+
 /// Their `CLOCK_MONOTONIC` at an instant of ours.
 pub fn theirs(offset: &Offset, ours_monotonic_ns: u64) -> u64 {
     ours_monotonic_ns.saturating_add_signed(offset.monotonic_ns)
@@ -145,6 +160,23 @@ mod tests {
         assert_eq!(drift_ppm(&start, &at(100 * SECOND, -1_999_000, 50_000)), Some(-20.0));
         assert_eq!(drift_ppm(&start, &at(100 * SECOND, 100_000, 50_000)), None);
         assert_eq!(drift_ppm(&start, &at(0, 9_000_000, 0)), None);
+    }
+
+    #[test]
+    fn a_clock_has_drifted_only_where_no_doubt_and_no_leap_explains_it() {
+        let at = |at_ns, monotonic_ns, uncertainty_ns| Offset {
+            at_ns,
+            wall_ns: 0,
+            monotonic_ns,
+            uncertainty_ns,
+        };
+        let taken = at(0, 1000, 5000);
+        let is_so = |found| has_drifted(&taken, &found);
+        assert!(!is_so(at(SECOND, 1000, 0)) && !is_so(at(SECOND, 3000, 2000)));
+        assert!(is_so(at(SECOND, 3001, 2000)) && is_so(at(SECOND, -1001, 2000)));
+        // 1000 ppm of a second, and the doubts of both.
+        assert!(is_so(at(SECOND, 1_008_000, 2000)) && !is_so(at(SECOND, 1_008_001, 2000)));
+        assert!(!is_so(at(SECOND, i64::MIN, 0)) && !is_so(at(0, i64::MAX, u64::MAX)));
     }
 
     proptest! {

@@ -67,7 +67,8 @@ pub enum Request {
     },
     /// Get everything ready, and wait for [`Go`](Self::Go).
     Prepare(Box<Settings>),
-    /// Tick 0 is at this instant of the host's `CLOCK_MONOTONIC`.
+    /// Tick 0 is at this instant of the host's `CLOCK_MONOTONIC`. Said again while it records, as its clock
+    /// runs away from ours: ticks to come are counted from this one.
     Go {
         /// The instant.
         start_monotonic_ns: u64,

@@ -1,7 +1,7 @@
 //! What a launcher knows of each host of a run, kept in the run's manifest: who it is, how far it is,
 //! what went wrong, what its clock said. Bounded, whatever happens for however long.
 
-use super::clock::{Offset, drift_ppm, now};
+use super::clock::{MOST_DRIFT_PPM, Offset, drift_ppm, now};
 use super::hosts::HostSpec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -10,8 +10,6 @@ use uuid::Uuid;
 const MAX_ERRORS: usize = 20;
 /// Measurements of one host's clock that are kept: the first, the last, and every so many between.
 const MAX_CLOCKS: usize = 64;
-/// Beyond what any clock drifts, and any kernel corrects (adjtimex(2)): it was set, or started anew.
-const MAX_DRIFT_PPM: f64 = 1000.0;
 
 /// One host of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,7 +176,7 @@ impl HostRecord {
     /// How much faster its clock runs than the launcher's, ppm, if that can be told.
     pub fn drift_ppm(&self) -> Option<f64> {
         let drift = drift_ppm(self.clocks.first()?, self.clocks.last()?)?;
-        (drift.abs() <= MAX_DRIFT_PPM).then_some(drift)
+        (drift.abs() <= MOST_DRIFT_PPM as f64).then_some(drift)
     }
 }
 

@@ -155,14 +155,38 @@ impl<'l> Session<'l> {
         self.reply(deadline, what)
     }
 
-    /// What `trips` questions say of the host's clocks.
+    /// As [`ask`](Self::ask); `until` is asked again and again how long the answer may take.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn clock(&mut self, trips: usize, deadline: Instant) -> Result<Offset, SessionError> {
+    pub fn ask_until(
+        &mut self,
+        request: &Request,
+        until: &mut dyn FnMut() -> Instant,
+        what: &'static str,
+    ) -> Result<Reply, SessionError> {
+        self.say(request, until(), what)?;
+        loop {
+            let deadline = until();
+            match self.reply(deadline.min(Instant::now() + LOOK), what) {
+                Err(SessionError::TimedOut(_)) if Instant::now() < deadline => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What `trips` questions say of the host's clocks, each waited for as [here](Self::ask_until).
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn clock(
+        &mut self,
+        trips: usize,
+        until: &mut dyn FnMut() -> Instant,
+    ) -> Result<Offset, SessionError> {
         let mut found = Vec::with_capacity(trips);
         for _ in 0..trips.max(1) {
-            found.push(self.ping(false, &mut || deadline)?.0);
+            found.push(self.ping(false, until)?.0);
         }
         Ok(clock::best(&found).unwrap_or_default())
     }
@@ -189,15 +213,7 @@ impl<'l> Session<'l> {
         self.pings += 1;
         let id = self.pings;
         let asked = now();
-        self.say(&Request::Ping { id, beat }, until(), WHAT)?;
-        let reply = loop {
-            let deadline = until();
-            match self.reply(deadline.min(Instant::now() + LOOK), WHAT) {
-                Err(SessionError::TimedOut(_)) if Instant::now() < deadline => {}
-                other => break other?,
-            }
-        };
-        match reply {
+        match self.ask_until(&Request::Ping { id, beat }, until, WHAT)? {
             Reply::Pong { id: same, now: answer, recorder } if same == id => {
                 Ok((RoundTrip { asked, answer, heard: now() }, recorder.unwrap_or_default()))
             }

@@ -8,7 +8,7 @@ mod given_up;
 mod made_host;
 mod trouble;
 
-use super::clock::{self, Offset};
+use super::clock::Offset;
 use super::collect::{Collected, collect};
 use super::launch::{Command, Event, HostPlan, Shared, lock};
 use super::protocol::{RecorderState, Reply, Request};
@@ -71,6 +71,8 @@ pub(super) struct Worker {
     has_asked_to_stop: bool,
     /// As it was measured last.
     offset: Offset,
+    /// By which its ticks are, once it has been told its start.
+    taken: Option<Offset>,
 }
 
 impl Worker {
@@ -100,6 +102,7 @@ impl Worker {
             end: None,
             has_asked_to_prepare: false,
             offset: Offset::default(),
+            taken: None,
         }
     }
 
@@ -227,12 +230,8 @@ impl Worker {
                         }
                     }
                     (Some(start_ns), ..) => {
-                        let start_monotonic_ns = clock::theirs(&self.offset, start_ns);
-                        let go = Request::Go { start_monotonic_ns };
-                        match session.ask(&go, Instant::now() + timeout, "the start")? {
-                            Reply::Going => {}
-                            other => return Err(unexpected(&other, "the start").into()),
-                        }
+                        let deadline = Instant::now() + timeout;
+                        self.go(session, start_ns, &mut |_| deadline)?;
                         self.phase = Phase::Recording;
                         self.update(|record| record.state = HostState::Recording);
                     }
@@ -270,7 +269,8 @@ impl Worker {
     fn collect(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
         // A connection that was cut and not ended says so only by its silence: a new one is sooner there
         // than the deadline.
-        session.clock(1, deadline.min(Instant::now() + PING_PATIENCE))?;
+        let soon = deadline.min(Instant::now() + PING_PATIENCE);
+        session.clock(1, &mut || soon)?;
         // The answer to an earlier one may have been lost: then that has ended it.
         let is_first = !std::mem::replace(&mut self.has_asked_to_stop, true);
         match session.ask(&Request::Stop, deadline, "the stop")? {
@@ -315,7 +315,7 @@ impl Worker {
     }
 
     fn measure(&mut self, session: &mut Session<'_>, deadline: Instant) -> Result<(), Trouble> {
-        let offset = session.clock(CLOCK_TRIPS, deadline)?;
+        let offset = session.clock(CLOCK_TRIPS, &mut || deadline)?;
         self.has_measured(offset);
         Ok(())
     }

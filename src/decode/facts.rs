@@ -51,6 +51,10 @@ pub struct HostSummary {
     /// either one tick goes by or, if it is an additional one, none; all others are missed. 0
     /// unless there is a bug, or the records are not a recorder's.
     pub ticks_inconsistent: u64,
+    /// How much later than by the host's own clock the last tick was, us: among many hosts ticks follow the
+    /// launcher's clock.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub ticks_moved_us: f64,
     /// Whether the run was stopped, and did not just end.
     pub ended_cleanly: bool,
     /// How many times ticks are missing between two samples of this file.
@@ -114,6 +118,10 @@ impl HostSummary {
         self.clock_drift_ppm = drift_ppm.filter(|drift| drift.is_finite());
         self.clock_synchronised = synchronised;
     }
+}
+
+fn is_nothing(number: &f64) -> bool {
+    *number == 0.0
 }
 
 fn is_zero(count: &u64) -> bool {

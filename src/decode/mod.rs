@@ -3,6 +3,7 @@
 
 mod cluster;
 mod counters;
+mod deadlines;
 mod facts;
 mod format;
 mod hosts;

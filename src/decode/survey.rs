@@ -3,6 +3,7 @@
 //! bound, and not on the samples.
 
 use super::counters::Counters;
+use super::deadlines::Deadlines;
 use super::facts::{Cost, Gap, HostSummary, SamplerSummary, Spread};
 use super::instances::Instances;
 use super::notes::MAX_NOTES_BYTES;
@@ -122,8 +123,7 @@ struct Pass {
     text: TextBound,
     /// That of the last record.
     segment: Option<usize>,
-    start_ns: u64,
-    interval_ns: u64,
+    deadlines: Deadlines,
     first: Option<Moment>,
     last: Option<Moment>,
     /// Behind the number of the last record.
@@ -147,8 +147,7 @@ impl Pass {
             wall_clock: WallClock::new(limits.clock_steps),
             text: TextBound::default(),
             segment: None,
-            start_ns: header.start_monotonic_ns,
-            interval_ns: header.interval_ns,
+            deadlines: Deadlines::new(header.start_monotonic_ns, header.interval_ns),
             first: None,
             last: None,
             end: 0,
@@ -205,7 +204,7 @@ impl Pass {
     }
 
     /// Whether a record is one that a sampler can have written where it is.
-    fn adds_up(&self, seq: Seq, now: Moment) -> bool {
+    fn adds_up(&mut self, seq: Seq, now: Moment) -> bool {
         // Every sample before this one took a tick of its own, every other tick was missed; an
         // additional sample shares its tick with one of them.
         let ticks_behind = seq.0.saturating_add(now.missed);
@@ -216,13 +215,8 @@ impl Pass {
         });
         // Ticks go by the clock: what one was late for is its deadline. Without one it was begun
         // at a moment of its tick.
-        let since_start_ns = now
-            .begin_ns
-            .checked_sub(now.lateness_ns)
-            .and_then(|due_ns| due_ns.checked_sub(self.start_ns));
-        let is_due = since_start_ns.is_some_and(|ns| {
-            ns / self.interval_ns == now.tick && (now.extra || ns % self.interval_ns == 0)
-        });
+        let due_ns = now.begin_ns.checked_sub(now.lateness_ns);
+        let is_due = due_ns.is_some_and(|ns| self.deadlines.add(now.tick, ns, now.extra));
         is_counted && is_later && is_due
     }
 
@@ -276,6 +270,7 @@ impl Pass {
             let behind = rings.seqs.end.saturating_sub(self.end);
             summary.ticks_elapsed = summary.ticks_elapsed.saturating_add(behind);
         }
+        summary.ticks_moved_us = self.deadlines.moved_ns() as f64 / 1000.0;
         summary.samples_overwritten = rings.seqs.start;
         summary.samples_lost =
             (rings.seqs.end - rings.seqs.start).saturating_sub(summary.samples_kept);

@@ -206,6 +206,16 @@ impl Recorder {
         self.running(begin, Some(started), None)
     }
 
+    /// Ticks to come are to be counted from `start_ns` of `CLOCK_MONOTONIC`, to which they are moved little
+    /// by little; nothing if it does not record.
+    pub(crate) fn follow(&self, start_ns: u64) {
+        if let State::Running(running) = &self.state
+            && let Some(sampler) = &running.sampler
+        {
+            sampler.follow(start_ns);
+        }
+    }
+
     /// The run's directories, once they are made.
     pub(crate) fn dirs(&self) -> Vec<PathBuf> {
         let dirs = match &self.state {

@@ -41,6 +41,8 @@ struct Shared {
     stopped: AtomicU32,
     taken: AtomicU64,
     missed: AtomicU64,
+    /// Where tick 0 is to be counted from; 0 for where it was.
+    start_ns: AtomicU64,
 }
 
 const RUNNING: u32 = 0;
@@ -63,6 +65,20 @@ impl Control {
     pub(super) fn set_progress(&self, taken: u64, missed: u64) {
         self.shared.taken.store(taken, Ordering::Relaxed);
         self.shared.missed.store(missed, Ordering::Relaxed);
+    }
+
+    /// Ticks to come are to be counted from `start_ns` of `CLOCK_MONOTONIC`.
+    pub fn follow(&self, start_ns: u64) {
+        // Here and where it is looked at: the number alone is handed over.
+        self.shared.start_ns.store(start_ns, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn to_follow(&self) -> Option<u64> {
+        match self.shared.start_ns.load(Ordering::Relaxed) {
+            0 => None,
+            start_ns => Some(start_ns),
+        }
     }
 
     fn is_stopped(&self) -> bool {

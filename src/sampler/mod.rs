@@ -228,6 +228,12 @@ impl Sampler {
         self.control.progress()
     }
 
+    /// Ticks to come are to be counted from `start_ns` of `CLOCK_MONOTONIC`, to which they are moved little
+    /// by little.
+    pub fn follow(&self, start_ns: u64) {
+        self.control.follow(start_ns);
+    }
+
     /// Whether the thread is still at work.
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()

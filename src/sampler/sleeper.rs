@@ -278,6 +278,9 @@ impl<C: Clock> Sleeper<C> {
         let missed = self.ticks.missed();
         let end_ns = self.recorder.record(Occasion { now_ns, due, missed, flags: 0 });
         self.ticks.sampled(end_ns);
+        if let Some(start_ns) = self.control.to_follow() {
+            self.ticks.follow(start_ns);
+        }
         self.control.set_progress(self.recorder.seq.0, self.ticks.missed());
     }
 }

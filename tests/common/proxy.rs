@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 struct Weather {
     /// On the way, in each direction.
     delay: Duration,
+    /// And from the server on top of that.
+    delay_back: Duration,
     /// Nothing arrives as long as it is so; afterwards everything does, as with TCP.
     is_stalled: bool,
     /// Connections are closed as soon as they are made.
@@ -84,6 +86,11 @@ impl Proxy {
         self.change(|weather| weather.delay = delay);
     }
 
+    /// Everything takes so much longer from the server than to it: clocks are measured wrongly.
+    pub fn delay_back(&self, delay_back: Duration) {
+        self.change(|weather| weather.delay_back = delay_back);
+    }
+
     /// Nothing arrives any more, and nobody is told.
     pub fn stall(&self) {
         self.change(|weather| weather.is_stalled = true);
@@ -92,8 +99,8 @@ impl Proxy {
     /// Everything arrives that did not.
     pub fn flow(&self) {
         self.change(|weather| {
-            let Weather { delay, swallowed, .. } = *weather;
-            *weather = Weather { delay, swallowed, ..Weather::default() };
+            let Weather { delay, delay_back, swallowed, .. } = *weather;
+            *weather = Weather { delay, delay_back, swallowed, ..Weather::default() };
         });
     }
 
@@ -167,20 +174,21 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
     let number = shared.count.fetch_add(1, Ordering::Relaxed);
     let most = shared.weather.lock().unwrap().most;
     pump(shared, number, twin(&client), twin(&server), None);
-    pump(shared, number, server, client, most);
+    pump(shared, number, server, client, Some(most));
 }
 
-/// Two threads, so that what is on its way does not hold up what comes behind it.
+/// Two threads, so that what is on its way does not hold up what comes behind it. `back`: it comes from the
+/// server, and so many bytes of it go through.
 fn pump(
     shared: &Arc<Shared>,
     number: usize,
     mut from: TcpStream,
     to: TcpStream,
-    most: Option<u64>,
+    back: Option<Option<u64>>,
 ) {
     let (outbox, inbox) = channel();
     let shared = shared.clone();
-    thread::spawn(move || deliver(&shared, number, &inbox, to, most));
+    thread::spawn(move || deliver(&shared, number, &inbox, to, back));
     thread::spawn(move || send(&mut from, &outbox));
 }
 
@@ -198,13 +206,13 @@ fn deliver(
     number: usize,
     inbox: &Receiver<(Instant, Vec<u8>)>,
     mut to: TcpStream,
-    most: Option<u64>,
+    back: Option<Option<u64>>,
 ) {
-    let mut left = most.unwrap_or(u64::MAX);
+    let mut left = back.flatten().unwrap_or(u64::MAX);
     while let Ok((sent, mut bytes)) = inbox.recv() {
         let weather = shared.weather.lock().unwrap();
         let weather = shared.changed.wait_while(weather, |it| it.is_stalled).unwrap();
-        let due = sent + weather.delay;
+        let due = sent + weather.delay + back.map_or(Duration::ZERO, |_| weather.delay_back);
         let is_swallowed = number < weather.swallowed;
         drop(weather);
         if is_swallowed {

@@ -1,7 +1,9 @@
 //! Signs of life while a host waits or records, and answers to its server in between.
 
-use super::{PING_PATIENCE, Trouble, Worker};
-use crate::cluster::session::Session;
+use super::{CLOCK_TRIPS, PING_PATIENCE, Phase, Trouble, Worker};
+use crate::cluster::clock::{has_drifted, theirs};
+use crate::cluster::protocol::{RecorderState, Reply, Request};
+use crate::cluster::session::{Session, unexpected};
 use std::time::{Duration, Instant};
 
 /// A host may always take so long to answer.
@@ -45,14 +47,59 @@ impl Worker {
     pub(super) fn beat(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
         let patience = self.beat_interval(self.shared.limits.timeout).max(LEAST_PATIENCE);
         let mut deadline = Instant::now() + patience;
-        let (offset, there) = session.beat(&mut || {
-            if self.hear(Some(Duration::ZERO)) {
+        let mut until = |worker: &mut Worker| {
+            if worker.hear(Some(Duration::ZERO)) {
                 deadline = deadline.min(Instant::now() + PING_PATIENCE);
             }
             deadline
-        })?;
+        };
+        let (offset, there) = session.beat(&mut || until(self))?;
         self.has_measured(offset);
         self.find(there);
+        if matches!(there, RecorderState::Running { .. }) {
+            self.keep_time(session, &mut until)?;
+        }
+        Ok(())
+    }
+
+    /// Where its clock has run away from ours, its ticks follow ours.
+    fn keep_time(
+        &mut self,
+        session: &mut Session<'_>,
+        until: &mut dyn FnMut(&mut Worker) -> Instant,
+    ) -> Result<(), Trouble> {
+        let is_off = |worker: &Worker| {
+            let taken = worker.taken.filter(|_| worker.phase == Phase::Recording);
+            taken.is_some_and(|taken| has_drifted(&taken, &worker.offset))
+        };
+        let Some(start_ns) = self.go.filter(|_| is_off(self)) else { return Ok(()) };
+        // One trip says that it is; many say how much better.
+        let offset = session.clock(CLOCK_TRIPS, &mut || until(self))?;
+        self.has_measured(offset);
+        if !is_off(self) {
+            return Ok(());
+        }
+        match self.go(session, start_ns, until) {
+            // It has just ended: the next sign of life says so.
+            Err(trouble) if trouble.is_refused => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Tells the host the instant of tick 0 by its clock, as that was measured last.
+    pub(super) fn go(
+        &mut self,
+        session: &mut Session<'_>,
+        start_ns: u64,
+        until: &mut dyn FnMut(&mut Worker) -> Instant,
+    ) -> Result<(), Trouble> {
+        let taken = self.offset;
+        let go = Request::Go { start_monotonic_ns: theirs(&taken, start_ns) };
+        match session.ask_until(&go, &mut || until(self), "the start")? {
+            Reply::Going => {}
+            other => return Err(unexpected(&other, "the start").into()),
+        }
+        self.taken = Some(taken);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::decode::{Decrease, HostSummary};
+use crate::record::MOST_SLEW;
 use proptest::prelude::*;
 use std::sync::atomic::AtomicI64;
 
@@ -119,6 +120,43 @@ fn a_suspended_host_has_no_ticks_and_a_step() {
     assert_eq!((summary.ticks_missed, summary.ticks_elapsed), (0, 5));
     assert_eq!(summary.clock_steps.len(), 1);
     assert_eq!((summary.clock_steps[0].tick, summary.clock_steps[0].seconds), (3, 600.0));
+}
+
+#[test]
+fn ticks_that_follow_another_clock_add_up_and_are_said_to_be_moved() {
+    const STEP_NS: u64 = INTERVAL_NS / MOST_SLEW;
+    let host = Host::new();
+    let control = Control::default();
+    let now_ns = Arc::new(AtomicU64::new(START_NS));
+    let follow = control.clone();
+    let script = move |wake| {
+        match wake {
+            2 => follow.follow(START_NS + 5 * STEP_NS / 2),
+            8 => follow.follow(START_NS - STEP_NS),
+            _ => {}
+        }
+        // In the end right after a tick that is then put off.
+        (wake <= 10).then_some(0)
+    };
+    let clock = FakeClock { now_ns, wakes: 0, script };
+    let sleeper = Sleeper::begin(host.settings(200), clock, control, None, None).unwrap().0;
+    let segments = sleeper.run().segments;
+    let summary = assert_they_add_up(&segments);
+    assert_eq!((summary.ticks_missed, summary.ticks_elapsed), (0, 11));
+    let samples = samples(&segments);
+    let moved: Vec<i64> = (0..11)
+        .map(|tick| {
+            let collection = samples[tick as usize].collection.as_ref().unwrap();
+            assert_eq!((collection.tick, collection.lateness_us), (tick, 0.0));
+            let due_ns = START_NS + tick * INTERVAL_NS;
+            collection.monotonic_ns.cast_signed() - due_ns.cast_signed()
+        })
+        .collect();
+    let step_ns = STEP_NS.cast_signed();
+    let at = |halves: i64| halves * step_ns / 2;
+    let expected = [0, 0, 0, 2, 4, 5, 5, 5, 5, 3, 1].map(at);
+    assert_eq!(moved, expected);
+    assert_eq!(summary.ticks_moved_us, at(1) as f64 / 1000.0);
 }
 
 proptest! {
