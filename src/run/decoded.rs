@@ -37,6 +37,7 @@ pub fn write_decoded(
         decoder: Some(decoder.as_cluster()),
         system: system_of(decoder),
         recovered,
+        deadline: None,
         progress,
     }
     .carry_out()

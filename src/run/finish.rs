@@ -15,6 +15,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use tempfile::{NamedTempFile, TempPath};
 use uuid::Uuid;
 
@@ -86,6 +87,27 @@ pub enum FinishError {
     },
 }
 
+/// A file that is written to until a deadline, if there is one.
+struct Until<'a> {
+    out: &'a mut File,
+    deadline: Option<Instant>,
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let what =
+                "there are too many samples to be written while the end of the run is waited for";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// What is to be written, beside what the rings say.
 pub(super) struct Order<'a> {
     /// The run; its `final_datetime` is kept up to date, if `save` is set.
@@ -101,6 +123,8 @@ pub(super) struct Order<'a> {
     pub system: SystemInfo,
     /// The recorder died, and this is `recover` or `decode`.
     pub recovered: bool,
+    /// When whoever waits for the files has waited enough: what is not written then is not written.
+    pub deadline: Option<Instant>,
     /// Hears how many samples are done, of how many.
     pub progress: &'a mut dyn FnMut(u64, u64),
 }
@@ -177,7 +201,8 @@ impl Order<'_> {
         let mut file = self.temporary(dir)?;
         let format = self.format();
         if let Some(decoder) = self.decoder {
-            let written = decoder.write(format, file.as_file_mut(), self.progress);
+            let mut out = Until { out: file.as_file_mut(), deadline: self.deadline };
+            let written = decoder.write(format, &mut out, self.progress);
             written.map_err(|error| match error {
                 DecodeError::Write(source) => failed(dir)(source),
                 other => FinishError::Decode(other),
@@ -446,6 +471,7 @@ fn bumped(datetime: &str, seconds: i64) -> String {
 mod tests {
     use super::super::manifest::tests::manifest;
     use super::*;
+    use crate::decode::{ClusterRun, CollectionMethod};
 
     fn order(manifest: &mut Manifest) -> Order<'_> {
         Order {
@@ -455,6 +481,7 @@ mod tests {
             decoder: None,
             system: SystemInfo::default(),
             recovered: false,
+            deadline: None,
             progress: Box::leak(Box::new(|_, _| {})),
         }
     }
@@ -500,6 +527,31 @@ mod tests {
         Order { save: true, ..order(&mut manifest) }.carry_out().unwrap();
         let left = names(dir.path());
         assert!(!left.contains(&mine) && left.contains(&".ringstat-other.tmp".to_owned()));
+    }
+
+    #[test]
+    fn what_takes_too_long_to_write_is_not_written_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = manifest(dir.path());
+        let run = ClusterRun {
+            run_id: manifest.run_id,
+            interval_ns: 1,
+            start_wall_ns: 0,
+            end_wall_ns: 0,
+            collection_method: CollectionMethod::Ssh,
+        };
+        let decoder = ClusterDecoder::new(run, Vec::new()).unwrap();
+        let mut write = |deadline| {
+            let manifest = &mut manifest;
+            Order { decoder: Some(&decoder), deadline, ..order(manifest) }.carry_out()
+        };
+        match write(Some(Instant::now())) {
+            Err(FinishError::Write { source, .. }) if source.kind() == io::ErrorKind::TimedOut => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(names(dir.path()), [""; 0]);
+        write(None).unwrap();
+        assert_eq!(names(dir.path()).len(), 2);
     }
 
     #[test]

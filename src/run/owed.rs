@@ -85,6 +85,7 @@ impl FoundRun {
             decoder: Some(&decoder),
             system: SystemInfo { hostname: system::hostname(), facts: system::facts() },
             recovered: true,
+            deadline: None,
             progress,
         };
         let mut files = order.carry_out()?;

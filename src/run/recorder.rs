@@ -307,6 +307,7 @@ impl Recorder {
             decoder: None,
             system: SystemInfo { hostname: system::hostname(), facts: system::facts() },
             recovered: false,
+            deadline: None,
             progress: &mut |_, _| {},
         };
         order.carry_out()

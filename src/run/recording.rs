@@ -7,6 +7,7 @@ use super::finish::{FinalFiles, FinishError, Order};
 use super::last_rings::LastRings;
 use super::manifest::{Ended, MANIFEST, Manifest};
 use super::system;
+use crate::cluster::clock;
 use crate::cluster::launch::HostProgress;
 use crate::decode::metadata::SystemInfo;
 use crate::decode::{ClusterDecoder, DecodeError, Decoder, HostSummary, OpenRings, TimeSeriesData};
@@ -16,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// The samples of one run. Clones are the same recording.
@@ -107,6 +108,8 @@ impl Settled {
     }
 }
 
+/// As long as the files of many hosts may always take to be written at the end of a run.
+const LEAST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the rings are read again because somebody changes them meanwhile.
 const ATTEMPTS: usize = 5;
 /// What is said of a run's directory that outlives its run.
@@ -380,6 +383,7 @@ impl Recording {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<FinalFiles, FinishError> {
         let warnings = settled.manifest.warnings.clone();
+        let deadline = self.write_deadline(settled);
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -393,6 +397,7 @@ impl Recording {
                     .push(format!("not all rings of {host} can be read: {error}"));
             }
             let order = Order {
+                deadline,
                 save: !settled.dirs.is_empty(),
                 renew: false,
                 decoder: Some(&decoder),
@@ -406,6 +411,15 @@ impl Recording {
                 result => return result,
             }
         }
+    }
+
+    /// When the end of a run has waited enough for its files, which may be as long as other hosts like, and
+    /// which `recover` can write. Of what no file has there is no later.
+    fn write_deadline(&self, settled: &Settled) -> Option<Instant> {
+        let known = settled.manifest.cluster.as_ref()?;
+        let is_private = self.inner.rings.kept.iter().any(|kept| kept.path.is_none());
+        let may_take = known.options.stop_timeout.max(LEAST_WRITE_TIMEOUT);
+        (!is_private && !settled.dirs.is_empty()).then(|| clock::after(may_take))
     }
 
     /// Facts about this host, as its ring has them.

@@ -357,6 +357,7 @@ impl FoundRun {
                     decoder: Some(decoder.as_cluster()),
                     system: system_of(&decoder),
                     recovered: true,
+                    deadline: None,
                     progress,
                 };
                 let mut files = order.carry_out()?;
