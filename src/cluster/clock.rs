@@ -16,6 +16,9 @@ pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// started anew.
 pub const MOST_DRIFT_PPM: u64 = 1000;
 
+/// Hardly any clock drifts more than this, parts per million.
+const USUAL_DRIFT_PPM: u64 = 100;
+
 /// The clocks of one host, read together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
@@ -108,6 +111,14 @@ pub fn has_drifted(taken: &Offset, found: &Offset) -> bool {
     found.uncertainty_ns < moved_ns && moved_ns <= most_ns
 }
 
+/// Whether what was `found` tells more than what was `known` before: one trip may say less than many did, as
+/// long as a clock can hardly have drifted so far since.
+pub fn tells_more(known: &Offset, found: &Offset) -> bool {
+    let elapsed_ns = found.at_ns.saturating_sub(known.at_ns);
+    let drifted_ns = (elapsed_ns / 1_000_000).saturating_mul(USUAL_DRIFT_PPM);
+    found.uncertainty_ns <= known.uncertainty_ns.saturating_add(drifted_ns)
+}
+
 /// Their `CLOCK_MONOTONIC` at an instant of ours.
 pub fn theirs(offset: &Offset, ours_monotonic_ns: u64) -> u64 {
     ours_monotonic_ns.saturating_add_signed(offset.monotonic_ns)
@@ -177,6 +188,18 @@ mod tests {
         // 1000 ppm of a second, and the doubts of both.
         assert!(is_so(at(SECOND, 1_008_000, 2000)) && !is_so(at(SECOND, 1_008_001, 2000)));
         assert!(!is_so(at(SECOND, i64::MIN, 0)) && !is_so(at(0, i64::MAX, u64::MAX)));
+    }
+
+    #[test]
+    fn one_trip_tells_more_than_many_only_after_a_while() {
+        let at = |at_ns, uncertainty_ns| Offset { at_ns, uncertainty_ns, ..Offset::default() };
+        let known = at(SECOND, 100_000);
+        assert!(tells_more(&known, &at(SECOND, 100_000)));
+        assert!(!tells_more(&known, &at(SECOND, 100_001)));
+        // 6 ms in a minute.
+        assert!(tells_more(&known, &at(61 * SECOND, 6_100_000)));
+        assert!(!tells_more(&known, &at(61 * SECOND, 6_100_001)));
+        assert!(!tells_more(&at(0, 0), &at(u64::MAX, u64::MAX)));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ mod given_up;
 mod made_host;
 mod trouble;
 
-use super::clock::Offset;
+use super::clock::{Offset, tells_more};
 use super::collect::{Collected, collect};
 use super::launch::{Command, Event, HostPlan, Shared, lock};
 use super::protocol::{RecorderState, Reply, Request};
@@ -69,7 +69,7 @@ pub(super) struct Worker {
     end: Option<bool>,
     has_asked_to_prepare: bool,
     has_asked_to_stop: bool,
-    /// As it was measured last.
+    /// As it was measured last, or best before the start.
     offset: Offset,
     /// By which its ticks are, once it has been told its start.
     taken: Option<Offset>,
@@ -321,7 +321,9 @@ impl Worker {
     }
 
     fn has_measured(&mut self, offset: Offset) {
-        self.offset = offset;
+        if self.phase != Phase::Ready || tells_more(&self.offset, &offset) {
+            self.offset = offset;
+        }
         self.update(|record| record.add_clock(offset));
     }
 
