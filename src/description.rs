@@ -77,6 +77,9 @@ pub struct SamplerFacts {
     pub mirror: Option<String>,
     /// Time between two syncs of the mirror, ns.
     pub sync_interval_ns: Option<u64>,
+    /// Whether deadlines may be moved, to follow the clock of another host.
+    #[serde(default)]
+    pub follows_clock: bool,
     /// What could not be had, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -66,7 +66,7 @@ impl Survey {
     /// # Errors
     /// [`DecodeError`].
     pub fn of(rings: &Rings, limits: &Limits) -> Result<Survey, DecodeError> {
-        let mut pass = Pass::new(rings.seqs.start, rings.header(), limits);
+        let mut pass = Pass::new(rings, limits);
         rings.each(|record| {
             pass.record(record);
             Ok::<_, DecodeError>(())
@@ -137,7 +137,9 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(overwritten: u64, header: &Header, limits: &Limits) -> Pass {
+    fn new(rings: &Rings, limits: &Limits) -> Pass {
+        let Header { start_monotonic_ns, interval_ns, .. } = *rings.header();
+        let may_move = rings.description().sampler.follows_clock;
         Pass {
             summary: HostSummary::default(),
             has_data: false,
@@ -147,11 +149,11 @@ impl Pass {
             wall_clock: WallClock::new(limits.clock_steps),
             text: TextBound::default(),
             segment: None,
-            deadlines: Deadlines::new(header.start_monotonic_ns, header.interval_ns),
+            deadlines: Deadlines::new(start_monotonic_ns, interval_ns, may_move),
             first: None,
             last: None,
             end: 0,
-            overwritten,
+            overwritten: rings.seqs.start,
             window: Times::new(),
             lateness: Times::new(),
             max_gaps: limits.gaps,

@@ -160,6 +160,7 @@ fn plan(
         sampler: SamplerFacts {
             sync_interval_ns: manifest.mirror_dir.as_ref().and(ns(settings.sync_interval)),
             notes: notes.to_vec(),
+            follows_clock: settings.launcher.is_some(),
             ..SamplerFacts::default()
         },
         schema: Schema::default(),

@@ -139,7 +139,9 @@ fn ticks_that_follow_another_clock_add_up_and_are_said_to_be_moved() {
         (wake <= 10).then_some(0)
     };
     let clock = FakeClock { now_ns, wakes: 0, script };
-    let sleeper = Sleeper::begin(host.settings(200), clock, control, None, None).unwrap().0;
+    let mut settings = host.settings(200);
+    settings.plan.description.sampler.follows_clock = true;
+    let sleeper = Sleeper::begin(settings, clock, control, None, None).unwrap().0;
     let segments = sleeper.run().segments;
     let summary = assert_they_add_up(&segments);
     assert_eq!((summary.ticks_missed, summary.ticks_elapsed), (0, 11));
