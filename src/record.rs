@@ -20,7 +20,7 @@ use crate::sync::{AtomicU64, Ordering};
 #[repr(usize)]
 pub enum Common {
     /// Number of the deadline that this sample belongs to. It is at start + tick x interval, or beside
-    /// that by at most tick x interval / [`MOST_SLEW`], where a sampler follows another host's clock.
+    /// that by at most tick x interval / `MOST_SLEW`, where a sampler follows another host's clock.
     Tick = 0,
     /// `CLOCK_REALTIME` before the first read, ns.
     WallNs = 1,

@@ -114,6 +114,17 @@ fn a_line_that_is_repeated_counts_once() {
     }
 }
 
+/// Of a line without room nobody looks whether it stands there twice: at worst a segment begins that need
+/// not, and nothing is lost or there twice.
+#[test]
+fn a_repeated_line_without_room_is_no_more_once_there_is_room() {
+    let text = three() + &disk(8, 16, "sdb", 201) + &disk(8, 32, "sdc", 301);
+    let mut lab = Lab::with_room("diskstats", &text, 3 * 18 + 17, 64).unwrap();
+    assert_eq!(lab.parse(&text).0, Parsed::Outgrown { written: 3, lost: 2 });
+    let mut lab = Lab::with_room("diskstats", &text, 5 * 18, 64).unwrap();
+    assert_eq!(lab.parse(&text), (all(3), values("diskstats", &three())));
+}
+
 #[test]
 fn more_rows_than_the_record_holds_are_counted() {
     for room in 0..=5 {
