@@ -53,8 +53,10 @@ fn host_warnings(host: &HostSummary) -> Vec<String> {
              {seconds:+} s at tick {tick}; timestamps show it, ticks do not"
         ));
     }
+    // With those that are errors and nothing else.
+    let all = kept + host.error_samples;
     warnings.extend(host.errors.iter().map(|(source, count)| {
-        format!("{source} has errors in {count} of {kept} samples of {hostname}; each says which")
+        format!("{source} has errors in {count} of {all} samples of {hostname}; each says which")
     }));
     warnings
 }
