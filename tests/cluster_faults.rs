@@ -1,16 +1,17 @@
-//! Hosts that fail, over real sshd, each in another way: the healthy ones beside them miss no tick, the
-//! failed one says why and has what could still be had of it, and nothing is left anywhere.
+//! Hosts that fail, over real sshd, each in another way, alone and between healthy ones: these miss no
+//! tick, the failed one says why and has what could still be had of it, the benchmark ends as it ends, and
+//! nothing is left anywhere.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
 
 mod common;
 
 use common::cluster::{
-    assert_clean, assert_no_tick_is_missing, assert_nothing_here, errors, recorders, run, strings,
-    ticks, wait_for_samples,
+    assert_clean, assert_no_tick_is_missing, assert_nothing_here, errors, kill, recorders, run,
+    strings, ticks, wait_for_samples,
 };
 use common::json::Value;
 use common::proxy::{BlackHole, Proxy};
-use common::sshd::{Site, Sshd};
+use common::sshd::{Host, Site, Sshd};
 use common::{Live, World, rounds, wait_until};
 use ringstat::Slot;
 use ringstat::ring::Ring;
@@ -21,13 +22,104 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How the benchmark ends, whatever becomes of hosts.
+const STATUS: i32 = 7;
 /// A command that ends when the test says so.
-const UNTIL_TOLD: &str = "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done";
+const UNTIL_TOLD: &str = "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done; exit 7";
 
 fn begin(world: &World, site: &Site, hosts: &str, options: &[&str]) -> Live {
     let live = run(world, site, hosts, options, UNTIL_TOLD).start();
     common::wait_for_file(&world.path("began"));
     live
+}
+
+/// Those that a host is recorded with which is to fail: nobody, or healthy ones.
+struct Company<'s> {
+    site: &'s Site,
+    healthy: &'s [Sshd],
+}
+
+impl Company<'_> {
+    /// Does `test` of a host alone and of one among these, side by side.
+    fn both(site: &Site, healthy: &[Sshd], test: impl Fn(&Company<'_>) + Sync) {
+        thread::scope(|scope| {
+            for healthy in [&[], healthy] {
+                let test = &test;
+                scope.spawn(move || test(&Company { site, healthy }));
+            }
+        });
+        healthy.iter().for_each(assert_clean);
+    }
+
+    /// A host's name, which another company has no host of.
+    fn name(&self, what: &str) -> String {
+        if self.healthy.is_empty() { format!("{what}-alone") } else { what.to_owned() }
+    }
+
+    fn host(&self, what: &str) -> Host<'_> {
+        self.site.host(&self.name(what))
+    }
+
+    /// All names, the healthy ones around the other.
+    fn names<'n>(&'n self, bad: &'n str) -> Vec<&'n str> {
+        let healthy = || self.healthy.iter().map(|host| host.name.as_str());
+        healthy().take(1).chain([bad]).chain(healthy().skip(1)).collect()
+    }
+
+    /// A run with that host, when its command has begun.
+    fn begin(&self, world: &World, bad: &Sshd, options: &[&str]) -> Live {
+        begin(world, self.site, &self.names(&bad.name).join(","), options)
+    }
+
+    fn wait_for_samples(&self, world: &World, count: u64) {
+        self.healthy.iter().for_each(|host| wait_for_samples(world, host, count));
+    }
+
+    /// The file has all of the healthy hosts, and of the other one something if it `is_collected`.
+    fn check(&self, file: &Value, bad: &str, is_collected: bool) {
+        for Sshd { name, .. } in self.healthy {
+            assert_no_tick_is_missing(file, name);
+            assert_eq!(errors(file, name), [], "{name}");
+        }
+        let mut names = self.names(bad);
+        assert_eq!(strings(&file["hosts_requested"]), names);
+        names.retain(|name| is_collected || *name != bad);
+        assert_eq!(strings(&file["hosts_collected"]), names);
+        assert_eq!(file["collection_method"].str(), "ssh");
+    }
+
+    /// The file of a run in which `spoil` was done to that host when all had some samples; nothing of it
+    /// is left anywhere.
+    fn spoiled(&self, options: &[&str], bad: &Sshd, spoil: impl FnOnce()) -> Value {
+        let world = World::new();
+        let live = self.begin(&world, bad, options);
+        self.wait_for_samples(&world, 5);
+        wait_for_samples(&world, bad, 5);
+        spoil();
+        world.write("end", "");
+        live.end().has_status(STATUS);
+        let file = world.files().timeseries;
+        self.check(&file, &bad.name, true);
+        assert_nothing_here(&file);
+        assert_clean(bad);
+        file
+    }
+
+    /// As [`spoiled`](Self::spoiled), of what costs no sample and is no error.
+    fn spoiled_in_vain(&self, options: &[&str], bad: &Sshd, spoil: impl FnOnce()) -> Value {
+        let file = self.spoiled(options, bad, spoil);
+        assert_no_tick_is_missing(&file, &bad.name);
+        assert_eq!(errors(&file, &bad.name), [], "{}", bad.name);
+        assert!(file["ringstat"]["hosts"][&*bad.name]["ended_cleanly"].bool(), "{}", bad.name);
+        file
+    }
+}
+
+/// The one thing that is said of a host.
+fn only_error(file: &Value, host: &str) -> (String, String) {
+    let mut errors = errors(file, host);
+    assert_eq!(errors.len(), 1, "{host}: {errors:?}");
+    errors.remove(0)
 }
 
 /// A whole run of hosts that are healthy, if any, beside some that are not; `failed` is where and with which
@@ -39,7 +131,7 @@ fn assert_run(site: &Site, healthy: &[&str], failed: &[(&str, &str, &str)], opti
     let bad: Vec<&str> = failed.iter().map(|(name, ..)| *name).collect();
     let (first, others) = healthy.split_at(healthy.len().min(1));
     let all = names(&mut first.iter().chain(&bad).chain(others).copied());
-    let ran = run(&world, site, &all, options, "sleep 1").ends_with(0);
+    let ran = run(&world, site, &all, options, "sleep 1; exit 7").ends_with(STATUS);
     let file = world.files().timeseries;
     for name in healthy {
         assert_no_tick_is_missing(&file, name);
@@ -49,11 +141,8 @@ fn assert_run(site: &Site, healthy: &[&str], failed: &[(&str, &str, &str)], opti
     assert_eq!(names(&mut strings(&file["hosts_requested"]).into_iter()), all);
     assert_eq!(file["collection_method"].str(), "ssh");
     for (name, kind, words) in failed {
-        let errors = errors(&file, name);
-        assert!(
-            matches!(&errors[..], [(of, what)] if of == kind && what.contains(words)),
-            "{name} is to fail of {kind} {words:?}: {errors:?}"
-        );
+        let (of, what) = only_error(&file, name);
+        assert!(of == *kind && what.contains(words), "{name}, not {kind} {words:?}: {of} {what}");
         assert!(ran.stderr.contains(&format!("{name} is not recorded: ")), "{}", ran.stderr);
     }
     assert_nothing_here(&file);
@@ -78,24 +167,25 @@ fn a_host_that_cannot_be_reached_says_why_and_costs_the_others_nothing() {
     // It says who it is, and some of the key exchange.
     let falling_silent = site.host_behind("falling-silent", &dying);
     dying.let_through(1500);
+    let hole = BlackHole::new();
+    site.append("config", &format!("Host hole\nHostName 127.0.0.1\nPort {}\n\n", hole.port));
     let failed = [
         ("nowhere.invalid", "ssh", "resolve"),
         ("refusing", "ssh", "refused"),
         ("stranger", "ssh", "no key of"),
         ("changed", "ssh", "CHANGED"),
         ("locked", "ssh", "authentication"),
+        ("hole", "ssh", "connect: no end after"),
         ("silent", "ssh", "handshake"),
         ("falling-silent", "ssh", "handshake"),
     ];
     let options = ["--ssh-timeout", "6"];
     // Each alone, with the healthy ones and without any, in any order, and then all together.
-    let alone = ["nowhere.invalid", "refusing", "changed"];
     thread::scope(|scope| {
         for one in failed {
-            let site = &site;
-            scope.spawn(move || assert_run(site, &healthy, &[one], &options));
-            if alone.contains(&one.0) {
-                scope.spawn(move || assert_run(site, &[], &[one], &options));
+            for healthy in [&healthy[..], &[]] {
+                let site = &site;
+                scope.spawn(move || assert_run(site, healthy, &[one], &options));
             }
         }
     });
@@ -110,21 +200,23 @@ fn a_host_that_cannot_be_reached_says_why_and_costs_the_others_nothing() {
 fn a_host_that_falls_silent_behind_the_handshake_is_given_up() {
     let Some(site) = Site::new("hosts that fall silent") else { return };
     let good = site.host("good").start();
-    let proxy = Proxy::new();
-    let bad = site.host_behind("bad", &proxy);
+    let proxies = [Proxy::new(), Proxy::new()];
+    let bad: [Sshd; 2] =
+        std::array::from_fn(|at| site.host_behind(&format!("bad{at}"), &proxies[at]));
     // All that is said until we are let in, and of all that follows not enough.
     for bytes in [3_500, 4_500] {
-        proxy.let_through(bytes);
-        let world = World::new();
-        run(&world, &site, "bad,good", &["--ssh-timeout", "6"], "sleep 1").ends_with(0);
-        let file = world.files().timeseries;
-        assert_no_tick_is_missing(&file, "good");
-        assert_eq!(strings(&file["hosts_collected"]), ["good"]);
-        assert_eq!(errors(&file, "bad").len(), 1, "{:?}", errors(&file, "bad"));
-        assert_nothing_here(&file);
+        thread::scope(|scope| {
+            for (healthy, at) in [(&["good"][..], 0), (&[], 1)] {
+                let (site, bad) = (&site, &bad[at]);
+                proxies[at].let_through(bytes);
+                scope.spawn(move || {
+                    let failed = [(&*bad.name, "ssh", "answer in time")];
+                    assert_run(site, healthy, &failed, &["--ssh-timeout", "6"]);
+                });
+            }
+        });
     }
-    assert_clean(&good);
-    assert_clean(&bad);
+    bad.iter().chain([&good]).for_each(assert_clean);
 }
 
 #[test]
@@ -211,7 +303,7 @@ fn a_host_that_was_given_up_and_is_away_holds_nobody_up_and_is_owed() {
     world.write("end", "");
     let since = Instant::now();
     let owed = "late may have a recorder of this run that waits for its start";
-    let ran = live.end().has_status(0).says(&[owed, "ringstat recover"]);
+    let ran = live.end().has_status(STATUS).says(&[owed, "ringstat recover"]);
     // Three quarters of the whole time are for samples, and it has none.
     assert!(since.elapsed() < Duration::from_secs(STOP_TIMEOUT / 2), "{:?}", since.elapsed());
     let before = world.files().timeseries;
@@ -249,7 +341,7 @@ fn a_recorder_that_is_ready_when_its_host_was_given_up_does_not_stay() {
     wait_until("the recorder's end", || recorders(&late).is_empty().then_some(()));
     wait_for_samples(&world, &good, 5);
     world.write("end", "");
-    live.end().has_status(0);
+    live.end().has_status(STATUS);
     let file = world.files().timeseries;
     assert_no_tick_is_missing(&file, "good");
     let errors = errors(&file, "late");
@@ -270,188 +362,162 @@ fn samples_of(world: &World, host: &Sshd) -> u64 {
     world.info(&ring).expect("its ring")["summary"]["samples_taken"].int()
 }
 
-/// The bad host's file after a run in which `spoil` was done to it when it had some samples, and what
-/// was on the good one.
-fn spoiled(
-    site: &Site,
-    options: &[&str],
-    hosts: [&Sshd; 2],
-    spoil: impl FnOnce(),
-) -> (World, Value) {
-    let world = World::new();
-    let names = hosts.map(|host| host.name.as_str()).join(",");
-    let live = begin(&world, site, &names, options);
-    hosts.iter().for_each(|host| wait_for_samples(&world, host, 5));
-    spoil();
-    world.write("end", "");
-    live.end().has_status(0);
-    let file = world.files().timeseries;
-    assert_no_tick_is_missing(&file, &hosts[0].name);
-    assert_eq!(errors(&file, &hosts[0].name), []);
-    (world, file)
-}
-
 #[test]
 fn a_link_that_is_cut_for_a_while_costs_no_sample() {
     let Some(site) = Site::new("links that are cut for a while") else { return };
-    let good = site.host("good").start();
-    for (name, heartbeat) in [("stalled", "300ms"), ("stalled-unheard", "off")] {
-        let proxy = Proxy::new();
-        let host = site.host_behind(name, &proxy);
-        let hosts = [&good, &host];
-        let (_world, file) = spoiled(&site, &["--heartbeat", heartbeat], hosts, || {
-            let before = recorders(&host);
-            proxy.stall();
-            // A minute, in the long form.
-            thread::sleep(Duration::from_secs(rounds(3, 60)));
-            proxy.flow();
-            assert_eq!(recorders(&host), before, "it lives on");
-        });
-        assert_no_tick_is_missing(&file, name);
-        assert_eq!(errors(&file, name), []);
-        assert_nothing_here(&file);
-        assert_clean(&host);
-    }
-    let by_program = ["--heartbeat", "300ms", "--ssh-program", "ssh"];
-    for (name, options) in [
-        ("cut", &by_program[..2]),
-        ("cut-at-the-end", &by_program[..2]),
-        ("cut-by-program", &by_program),
-    ] {
-        let proxy = Proxy::new();
-        let host = site.host_behind(name, &proxy);
-        let flow_again = || {
-            proxy.cut();
-            if name != "cut-at-the-end" {
-                thread::sleep(Duration::from_secs(rounds(2, 60)));
+    Company::both(&site, &[site.host("good").start()], |company| {
+        for (what, heartbeat) in [("stalled", "300ms"), ("stalled-unheard", "off")] {
+            let proxy = Proxy::new();
+            let host = site.host_behind(&company.name(what), &proxy);
+            company.spoiled_in_vain(&["--heartbeat", heartbeat], &host, || {
+                let before = recorders(&host);
+                proxy.stall();
+                // A minute, in the long form.
+                thread::sleep(Duration::from_secs(rounds(3, 60)));
                 proxy.flow();
-            }
-        };
-        let (_world, file) = thread::scope(|scope| {
-            spoiled(&site, options, [&good, &host], || {
-                flow_again();
-                if name == "cut-at-the-end" {
-                    // While it is fetched from.
-                    scope.spawn(|| {
-                        thread::sleep(Duration::from_secs(2));
+                assert_eq!(recorders(&host), before, "it lives on");
+            });
+        }
+        let by_program = ["--heartbeat", "300ms", "--ssh-program", "ssh"];
+        for (what, options) in [
+            ("cut", &by_program[..2]),
+            ("cut-at-the-end", &by_program[..2]),
+            ("cut-by-program", &by_program),
+        ] {
+            let proxy = Proxy::new();
+            let host = site.host_behind(&company.name(what), &proxy);
+            thread::scope(|scope| {
+                company.spoiled_in_vain(options, &host, || {
+                    proxy.cut();
+                    let for_a_while = |seconds| {
+                        thread::sleep(Duration::from_secs(seconds));
                         proxy.flow();
-                    });
-                }
-            })
-        });
-        assert_no_tick_is_missing(&file, name);
-        assert_eq!(errors(&file, name), []);
-        assert_nothing_here(&file);
-        assert_clean(&host);
-    }
-    assert_clean(&good);
+                    };
+                    if what == "cut-at-the-end" {
+                        // While it is fetched from.
+                        scope.spawn(move || for_a_while(2));
+                    } else {
+                        for_a_while(rounds(2, 60));
+                    }
+                });
+            });
+        }
+    });
 }
 
 #[test]
 fn a_link_that_is_cut_until_after_the_end_leaves_what_recover_fetches() {
     let Some(site) = Site::new("links that stay cut") else { return };
-    let good = site.host("good").start();
-    let proxy = Proxy::new();
-    let host = site.host_behind("away", &proxy);
-    let world = World::new();
-    let live = begin(&world, &site, "good,away", &["--stop-timeout", "4"]);
-    [&good, &host].iter().for_each(|host| wait_for_samples(&world, host, 5));
-    proxy.stall();
-    world.write("end", "");
-    let since = Instant::now();
-    let ran = live.end().has_status(0).says(&["away still has samples", "ringstat recover"]);
-    assert!(since.elapsed() < common::DEADLINE);
-    let before = world.files().timeseries;
-    assert_no_tick_is_missing(&before, "good");
-    assert_eq!(strings(&before["hosts_collected"]), ["good"]);
-    assert!(errors(&before, "away").iter().any(|(kind, _)| kind == "collection"));
-    assert_clean(&good);
-    // It has not heard of the stop, and goes on.
-    assert_eq!(recorders(&host).len(), 1);
-    proxy.flow();
-    world.take_the_advice(&ran).has_status(0);
-    let after = world.files().timeseries;
-    assert_no_tick_is_missing(&after, "good");
-    assert_no_tick_is_missing(&after, "away");
-    assert_eq!(strings(&after["hosts_collected"]), ["good", "away"]);
-    assert_eq!(ticks(&after, "good"), ticks(&before, "good"));
-    assert_nothing_here(&after);
-    assert_clean(&host);
+    Company::both(&site, &[site.host("good").start()], |company| {
+        let proxy = Proxy::new();
+        let host = site.host_behind(&company.name("away"), &proxy);
+        let (world, away) = (World::new(), &*host.name);
+        let live = company.begin(&world, &host, &["--stop-timeout", "4"]);
+        company.wait_for_samples(&world, 5);
+        wait_for_samples(&world, &host, 5);
+        proxy.stall();
+        world.write("end", "");
+        let since = Instant::now();
+        let ran = live.end().has_status(STATUS);
+        let ran = ran.says(&[&format!("{away} still has samples"), "ringstat recover"]);
+        assert!(since.elapsed() < common::DEADLINE);
+        let before = world.files().timeseries;
+        company.check(&before, away, false);
+        assert!(errors(&before, away).iter().any(|(kind, _)| kind == "collection"));
+        company.healthy.iter().for_each(assert_clean);
+        // It has not heard of the stop, and goes on.
+        assert_eq!(recorders(&host).len(), 1);
+        proxy.flow();
+        world.take_the_advice(&ran).has_status(0);
+        let after = world.files().timeseries;
+        company.check(&after, away, true);
+        assert_no_tick_is_missing(&after, away);
+        for Sshd { name, .. } in company.healthy {
+            assert_eq!(ticks(&after, name), ticks(&before, name));
+        }
+        assert_nothing_here(&after);
+        assert_clean(&host);
+    });
 }
 
 #[test]
 fn a_connection_that_is_lost_without_a_word_costs_no_sample_though_somebody_waits_for_it() {
     let Some(site) = Site::new("connections that are lost without a word") else { return };
-    let good = site.host("good").start();
-    let proxy = Proxy::new();
-    let host = site.host_behind("forgotten", &proxy);
-    // An answer may take a minute otherwise, and the end has less.
-    let options = ["--heartbeat", "300ms", "--ssh-timeout", "60", "--stop-timeout", "20"];
-    let (_world, file) = spoiled(&site, &options, [&good, &host], || {
-        proxy.swallow();
-        proxy.wait_for_loss();
+    Company::both(&site, &[site.host("good").start()], |company| {
+        let proxy = Proxy::new();
+        let host = site.host_behind(&company.name("forgotten"), &proxy);
+        // An answer may take a minute otherwise, and the end has less.
+        let options = ["--heartbeat", "300ms", "--ssh-timeout", "60", "--stop-timeout", "20"];
+        company.spoiled_in_vain(&options, &host, || {
+            proxy.swallow();
+            proxy.wait_for_loss();
+        });
     });
-    assert_no_tick_is_missing(&file, "forgotten");
-    assert_eq!(errors(&file, "forgotten"), []);
-    assert_nothing_here(&file);
-    assert_clean(&good);
-    assert_clean(&host);
 }
 
 #[test]
 fn delay_and_stalls_cost_no_sample_and_the_clock_says_how_sure_it_is() {
     let Some(site) = Site::new("delay and stalls") else { return };
-    let good = site.host("good").start();
-    let proxy = Proxy::new();
-    let host = site.host_behind("far", &proxy);
-    proxy.delay(Duration::from_millis(300));
-    let options = ["--heartbeat", "500ms", "--ssh-timeout", "60", "--stop-timeout", "60"];
-    let (_world, file) = spoiled(&site, &options, [&good, &host], || {
-        for _ in 0..rounds(2, 10) {
-            proxy.stall();
-            thread::sleep(Duration::from_secs(2));
-            proxy.flow();
-            thread::sleep(Duration::from_secs(1));
-        }
+    Company::both(&site, &[site.host("good").start()], |company| {
+        let proxy = Proxy::new();
+        let host = site.host_behind(&company.name("far"), &proxy);
+        proxy.delay(Duration::from_millis(300));
+        let options = ["--heartbeat", "500ms", "--ssh-timeout", "60", "--stop-timeout", "60"];
+        let file = company.spoiled_in_vain(&options, &host, || {
+            for _ in 0..rounds(2, 10) {
+                proxy.stall();
+                thread::sleep(Duration::from_secs(2));
+                proxy.flow();
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let facts = &file["ringstat"]["hosts"][&*host.name];
+        let (offset_ms, doubt_ms) =
+            (facts["clock_offset_ms"].float(), facts["clock_uncertainty_ms"].float());
+        assert!((300.0..2000.0).contains(&doubt_ms), "{doubt_ms}");
+        assert!(offset_ms.abs() <= doubt_ms, "it is the same clock: {offset_ms} +- {doubt_ms}");
     });
-    assert_no_tick_is_missing(&file, "far");
-    assert_eq!(errors(&file, "far"), []);
-    let facts = &file["ringstat"]["hosts"]["far"];
-    let (offset_ms, doubt_ms) =
-        (facts["clock_offset_ms"].float(), facts["clock_uncertainty_ms"].float());
-    assert!((300.0..2000.0).contains(&doubt_ms), "{doubt_ms}");
-    assert!(offset_ms.abs() <= doubt_ms, "it is the same clock: {offset_ms} +- {doubt_ms}");
-    assert_nothing_here(&file);
-    assert_clean(&good);
-    assert_clean(&host);
+}
+
+#[test]
+fn a_killed_recorder_loses_nothing_that_it_had() {
+    let Some(site) = Site::new("killed recorders") else { return };
+    Company::both(&site, &["good1", "good2"].map(|name| site.host(name).start()), |company| {
+        let host = company.host("bad").start();
+        let file = company.spoiled(&[], &host, || {
+            let [recorder] = recorders(&host)[..] else { panic!("{:?}", recorders(&host)) };
+            kill(recorder);
+        });
+        assert_no_tick_is_missing(&file, &host.name);
+        assert!(!file["ringstat"]["hosts"][&*host.name]["ended_cleanly"].bool());
+        let (kind, what) = only_error(&file, &host.name);
+        assert!(kind == "collection" && what.contains("killed"), "{kind} {what}");
+    });
 }
 
 #[test]
 fn a_host_that_reboots_has_what_its_mirror_had() {
     let Some(site) = Site::new("a host that reboots") else { return };
-    let good = site.host("good").start();
-    let mut host = site.host("rebooted").start();
-    let world = World::new();
-    let options = ["--heartbeat", "300ms", "--sync-interval", "50ms"];
-    let live = begin(&world, &site, "good,rebooted", &options);
-    wait_for_samples(&world, &good, 5);
-    ring_with_mirror(&world, &host, 5);
-    host.reboot();
-    world.write("end", "");
-    live.end().has_status(0);
-    let file = world.files().timeseries;
-    assert_no_tick_is_missing(&file, "good");
-    assert!(ticks(&file, "rebooted").len() >= 5, "{:?}", ticks(&file, "rebooted"));
-    assert!(!file["ringstat"]["hosts"]["rebooted"]["ended_cleanly"].bool());
-    let errors = errors(&file, "rebooted");
-    assert!(
-        matches!(&errors[..], [(kind, what)] if kind == "collection" && what.contains("went down")),
-        "{errors:?}"
-    );
-    assert_eq!(strings(&file["hosts_collected"]), ["good", "rebooted"]);
-    assert_nothing_here(&file);
-    assert_clean(&good);
-    assert_clean(&host);
+    Company::both(&site, &[site.host("good").start()], |company| {
+        let mut host = company.host("rebooted").start();
+        let world = World::new();
+        let options = ["--heartbeat", "300ms", "--sync-interval", "50ms"];
+        let live = company.begin(&world, &host, &options);
+        company.wait_for_samples(&world, 5);
+        ring_with_mirror(&world, &host, 5);
+        host.reboot();
+        world.write("end", "");
+        live.end().has_status(STATUS);
+        let file = world.files().timeseries;
+        company.check(&file, &host.name, true);
+        let ticks = ticks(&file, &host.name);
+        assert!(ticks.len() >= 5 && ticks.iter().copied().eq(0..ticks.len() as u64), "{ticks:?}");
+        assert!(!file["ringstat"]["hosts"][&*host.name]["ended_cleanly"].bool());
+        let (kind, what) = only_error(&file, &host.name);
+        assert!(kind == "collection" && what.contains("went down"), "{kind} {what}");
+        assert_nothing_here(&file);
+        assert_clean(&host);
+    });
 }
 
 /// The ring of a host's one run, when its mirror has so many samples.
@@ -466,67 +532,55 @@ fn ring_with_mirror(world: &World, host: &Sshd, count: u64) -> PathBuf {
 fn what_a_ring_on_a_host_has_lost_its_mirror_gives_back() {
     const BEFORE: u64 = 8;
     let Some(site) = Site::new("rings that lose something") else { return };
-    let good = site.host("good").start();
-    let host = site.host("zeroed").start();
     let options = ["--sync-interval", "50ms"];
-    let (world, file) = spoiled(&site, &options, [&good, &host], || {
-        let ring = ring_with_mirror(&World::new(), &host, BEFORE);
+    let ring_of = |host: &Sshd| {
+        let ring = ring_with_mirror(&World::new(), host, BEFORE);
         let layout = Ring::open(&ring).unwrap().header().layout;
-        let bytes = vec![0; (BEFORE * layout.slot.bytes().0) as usize];
-        let ring = fs::File::options().write(true).open(ring).unwrap();
-        ring.write_all_at(&bytes, layout.slots_offset.0).unwrap();
+        (fs::File::options().write(true).open(ring).unwrap(), layout)
+    };
+    Company::both(&site, &[site.host("good").start()], |company| {
+        let host = company.host("zeroed").start();
+        company.spoiled_in_vain(&options, &host, || {
+            let (ring, layout) = ring_of(&host);
+            let bytes = vec![0; (BEFORE * layout.slot.bytes().0) as usize];
+            ring.write_all_at(&bytes, layout.slots_offset.0).unwrap();
+        });
+        let host = company.host("cut").start();
+        let file = company.spoiled(&options, &host, || {
+            let (ring, layout) = ring_of(&host);
+            ring.set_len(layout.slot_offset(Slot(BEFORE / 2)).0).unwrap();
+        });
+        // One that was taken and not yet copied went with the ring.
+        let ticks = ticks(&file, &host.name);
+        assert!(ticks.len() as u64 >= BEFORE && ticks[..BEFORE as usize].is_sorted());
+        let facts = &file["ringstat"]["hosts"][&*host.name];
+        assert!(facts["samples_lost"].int() <= 1, "{ticks:?}");
+        assert_eq!(errors(&file, &host.name), []);
     });
-    assert_no_tick_is_missing(&file, "zeroed");
-    assert_eq!(errors(&file, "zeroed"), []);
-    assert_nothing_here(&file);
-    assert_clean(&host);
-    drop(world);
-
-    let host = site.host("cut").start();
-    let (_world, file) = spoiled(&site, &options, [&good, &host], || {
-        let ring = ring_with_mirror(&World::new(), &host, BEFORE);
-        let layout = Ring::open(&ring).unwrap().header().layout;
-        let ring = fs::File::options().write(true).open(ring).unwrap();
-        ring.set_len(layout.slot_offset(Slot(BEFORE / 2)).0).unwrap();
-    });
-    // One that was taken and not yet copied went with the ring.
-    let ticks = ticks(&file, "cut");
-    assert!(ticks.len() as u64 >= BEFORE && ticks[..BEFORE as usize].is_sorted());
-    let facts = &file["ringstat"]["hosts"]["cut"];
-    assert!(facts["samples_lost"].int() <= 1, "{ticks:?}");
-    assert_eq!(errors(&file, "cut"), []);
-    assert_nothing_here(&file);
-    assert_clean(&good);
-    assert_clean(&host);
 }
 
 #[test]
 fn full_disks_on_a_host_cost_what_cannot_be_and_nothing_else() {
     let Some(site) = Site::new("full disks on hosts") else { return };
-    let good = site.host("good").start();
     // From the beginning: neither a ring nor a mirror can be had.
     let full = "mount -t tmpfs -o size=4k,mode=1777 none";
     let fill = |dir: &str| format!("{full} {dir}\nhead -c 4096 /dev/zero > {dir}/fill");
-    let none = site.host("none").setup(&fill("/dev/shm")).setup(&fill("/var/tmp")).start();
-    assert_run(&site, &["good"], &[("none", "collection", "no room")], &[]);
-    assert_clean(&none);
     // And on the way: the ring has its memory already, and the mirror can do without.
     let small = "mount -t tmpfs -o size=16m,mode=1777 none";
-    let host = site.host("filling").setup(&format!("{small} /var/tmp")).start();
-    let world = World::new();
-    let (_world, file) = spoiled(&site, &[], [&good, &host], || {
-        let filled = host.inside("cat /dev/zero > /var/tmp/fill");
-        assert!(!filled.status.success(), "{filled:?}");
-        // Samples that the mirror cannot have.
-        let there = samples_of(&world, &host);
-        wait_for_samples(&world, &host, there + 8);
+    Company::both(&site, &[site.host("good").start()], |company| {
+        let none = company.host("none").setup(&fill("/dev/shm")).setup(&fill("/var/tmp")).start();
+        let healthy: Vec<&str> = company.healthy.iter().map(|host| host.name.as_str()).collect();
+        assert_run(&site, &healthy, &[(&none.name, "collection", "no room")], &[]);
+        assert_clean(&none);
+        let host = company.host("filling").setup(&format!("{small} /var/tmp")).start();
+        company.spoiled_in_vain(&[], &host, || {
+            let filled = host.inside("cat /dev/zero > /var/tmp/fill");
+            assert!(!filled.status.success(), "{filled:?}");
+            // Samples that the mirror cannot have.
+            let there = samples_of(&World::new(), &host);
+            wait_for_samples(&World::new(), &host, there + 8);
+        });
     });
-    assert_no_tick_is_missing(&file, "filling");
-    assert_eq!(errors(&file, "filling"), []);
-    assert!(file["ringstat"]["hosts"]["filling"]["ended_cleanly"].bool());
-    assert_nothing_here(&file);
-    assert_clean(&good);
-    assert_clean(&host);
 }
 
 #[test]
@@ -536,27 +590,27 @@ fn a_clock_that_is_49_seconds_off_is_said_to_be_and_changes_no_tick() {
         common::say_skipped("a wrong clock", "x86_64");
         return;
     }
-    let good = site.host("good").start();
-    let host = site.host("ahead").clock_ahead(49).start();
-    let (_world, file) = spoiled(&site, &[], [&good, &host], || {});
-    assert_no_tick_is_missing(&file, "ahead");
-    assert_eq!(errors(&file, "ahead"), []);
-    let clock = |name: &str| {
-        let facts = &file["ringstat"]["hosts"][name];
-        (facts["clock_offset_ms"].float(), facts["clock_uncertainty_ms"].float())
-    };
-    let ((right, doubt), (wrong, more_doubt)) = (clock("good"), clock("ahead"));
-    assert!(right.abs() <= doubt, "{right} +- {doubt}");
-    assert!((wrong - 49_000.0).abs() <= more_doubt, "{wrong} +- {more_doubt}");
-    // By the clocks of the two hosts the same tick is that far apart.
-    let first = |name: &str| {
-        let sample = &file["samples_by_host"][name].list()[0];
-        sample["collection"]["time_unix_ns"].int() as f64 / 1e6
-    };
-    let apart = first("ahead") - first("good");
-    assert!((apart - 49_000.0).abs() < 5_000.0, "{apart} ms");
-    assert_clean(&good);
-    assert_clean(&host);
+    Company::both(&site, &[site.host("good").start()], |company| {
+        let host = company.host("ahead").clock_ahead(49).start();
+        let file = company.spoiled_in_vain(&[], &host, || {});
+        let clock = |name: &str| {
+            let facts = &file["ringstat"]["hosts"][name];
+            (facts["clock_offset_ms"].float(), facts["clock_uncertainty_ms"].float())
+        };
+        let (wrong, more_doubt) = clock(&host.name);
+        assert!((wrong - 49_000.0).abs() <= more_doubt, "{wrong} +- {more_doubt}");
+        for Sshd { name, .. } in company.healthy {
+            let (right, doubt) = clock(name);
+            assert!(right.abs() <= doubt, "{right} +- {doubt}");
+            // By the clocks of the two hosts the same tick is that far apart.
+            let first = |name: &str| {
+                let sample = &file["samples_by_host"][name].list()[0];
+                sample["collection"]["time_unix_ns"].int() as f64 / 1e6
+            };
+            let apart = first(&host.name) - first(name);
+            assert!((apart - 49_000.0).abs() < 5_000.0, "{apart} ms");
+        }
+    });
 }
 
 #[test]
@@ -582,7 +636,7 @@ fn a_server_that_asks_whether_we_are_there_is_answered() {
     // Twice as long as it waits for an answer.
     thread::sleep(Duration::from_secs(32));
     world.write("end", "");
-    live.end().has_status(0);
+    live.end().has_status(STATUS);
     let file = world.files().timeseries;
     assert_no_tick_is_missing(&file, "asking");
     assert_eq!(errors(&file, "asking"), []);

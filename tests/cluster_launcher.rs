@@ -1,6 +1,6 @@
-//! The launcher's own machine goes down and comes up again: the recorders of its hosts go on, and what
-//! they and its mirror have is had by `recover`. The launcher runs on a host of the test's own, too, so
-//! that it loses what a machine loses.
+//! The launcher is killed, or its own machine goes down and comes up again: the recorders of its hosts, be
+//! it one or several, go on, and what they and its mirror have is had by `recover`. A launcher that goes
+//! down runs on a host of the test's own, too, so that it loses what a machine loses.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A panic is how a test fails.
 
 mod common;
@@ -12,10 +12,11 @@ use common::cluster::{
 use common::json::Value;
 use common::proxy::Proxy;
 use common::sshd::{Site, Sshd};
-use common::{Cmd, World, wait_for_file, wait_until};
+use common::{Cmd, DEADLINE, World, entries, wait_for_file, wait_until};
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Instant;
 
 /// A command as it runs on a host.
 fn on(host: &Sshd, cmd: Cmd) -> Cmd {
@@ -25,7 +26,7 @@ fn on(host: &Sshd, cmd: Cmd) -> Cmd {
 /// The ring of the one run in a host's mirror.
 fn mirrored(host: &Sshd) -> PathBuf {
     let base = host.path("var-tmp/ringstat-0");
-    let run = wait_until("a run in a mirror", || common::entries(&base).into_iter().next());
+    let run = wait_until("a run in a mirror", || entries(&base).into_iter().next());
     base.join(run).join("00000.ring")
 }
 
@@ -50,12 +51,14 @@ enum Recovery {
     NamedElsewhere,
 }
 
-fn goes_down(site: &Site, recovery: Recovery) {
+/// `others` are those that are recorded beside the launcher's own machine.
+fn goes_down(site: &Site, recovery: Recovery, others: usize) {
     let world = World::new();
-    let name = |what: &str| format!("{what}-{recovery:?}").to_lowercase();
-    let hosts = ["n1", "n2"].map(|what| site.host(&name(what)).start());
-    let mut launcher = site.host(&name("launcher")).start();
-    let all = [&hosts[0], &launcher, &hosts[1]].map(|host| host.name.clone());
+    let name = |what: String| format!("{what}-{recovery:?}").to_lowercase();
+    let mut launcher = site.host(&name(format!("launcher{others}"))).start();
+    let start = |number| site.host(&name(format!("n{number}of{others}"))).start();
+    let hosts: Vec<Sshd> = (0..others).map(start).collect();
+    let all: Vec<String> = hosts.iter().chain([&launcher]).map(|host| host.name.clone()).collect();
     let options = ["--sync-interval", "50ms", "--heartbeat", "300ms"];
     let script = "touch $W/began; exec sleep 600";
     let live = on(&launcher, run(&world, site, &all.join(","), &options, script)).start();
@@ -106,12 +109,66 @@ fn goes_down(site: &Site, recovery: Recovery) {
 }
 
 #[test]
+fn a_killed_launcher_finds_everything_again() {
+    let Some(site) = Site::new("a killed launcher") else { return };
+    thread::scope(|scope| {
+        for names in [&["n1", "n2"][..], &["alone"]] {
+            let site = &site;
+            scope.spawn(move || is_killed(site, names));
+        }
+    });
+}
+
+fn is_killed(site: &Site, names: &[&str]) {
+    let world = World::new();
+    let hosts: Vec<Sshd> = names.iter().map(|name| site.host(name).start()).collect();
+    let places = [world.rings(), world.mirrors()];
+    // Its own rings go elsewhere than the user's; so do the hosts', at the same paths.
+    for host in &hosts {
+        let dirs = places.clone().map(|dir| dir.display().to_string());
+        let made = host.inside(&format!("mkdir -p {} {}", dirs[0], dirs[1]));
+        assert!(made.status.success(), "{made:?}");
+    }
+    let options =
+        ["--ring-dir", places[0].to_str().unwrap(), "--mirror-dir", places[1].to_str().unwrap()];
+    let script = "touch $W/began; exec sleep 600";
+    let live = run(&world, site, &names.join(","), &options, script).start();
+    wait_for_file(&world.path("began"));
+    live.kill();
+    assert!(hosts.iter().all(|host| !recorders(host).is_empty()), "they live on");
+    let rings = wait_until("the rings of all hosts", || {
+        let rings = entries(&places[0]).into_iter().map(|run| places[0].join(run));
+        let rings: Vec<_> =
+            rings.map(|run| run.join("00000.ring")).filter(|it| it.exists()).collect();
+        (rings.len() == hosts.len()).then_some(rings)
+    });
+    rings.iter().for_each(|ring| world.wait_for_samples(ring, 5));
+    let launchers = wait_until("the launcher's run", || {
+        let is_launcher = |run: &String| places[1].join(run).join("hosts").is_dir();
+        entries(&places[0]).into_iter().find(is_launcher)
+    });
+    let since = Instant::now();
+    world.looking(&["recover", &launchers]).succeeds();
+    assert!(since.elapsed() < DEADLINE);
+    let file = world.files().timeseries;
+    for name in names {
+        assert_no_tick_is_missing(&file, name);
+        assert_eq!(errors(&file, name), []);
+        assert!(file["ringstat"]["hosts"][*name]["ended_cleanly"].bool(), "{name}");
+    }
+    assert_eq!(strings(&file["hosts_collected"]), names);
+    world.assert_no_rings();
+    hosts.iter().for_each(assert_clean);
+}
+
+#[test]
 fn a_launcher_that_reboots_finds_all_that_its_hosts_and_its_mirror_have() {
     let Some(site) = Site::new("a launcher that reboots") else { return };
     thread::scope(|scope| {
-        for recovery in [Recovery::Unnamed, Recovery::Named, Recovery::NamedElsewhere] {
+        use Recovery::{Named, NamedElsewhere, Unnamed};
+        for (recovery, others) in [(Unnamed, 2), (Unnamed, 1), (Named, 2), (NamedElsewhere, 2)] {
             let site = &site;
-            scope.spawn(move || goes_down(site, recovery));
+            scope.spawn(move || goes_down(site, recovery, others));
         }
     });
 }

@@ -7,7 +7,7 @@ mod common;
 
 use common::cluster::{
     PROGRAM, assert_clean, assert_no_tick_is_missing, assert_nothing_here, cut_connections, errors,
-    kill, left, recorders, run, strings, ticks, wait_for_samples,
+    left, recorders, run, strings, ticks, wait_for_samples,
 };
 use common::sshd::{Site, Sshd};
 use common::{DEADLINE, Files, World, entries, program_for, wait_until};
@@ -171,80 +171,6 @@ fn a_host_that_says_it_is_another_machine_keeps_nobody_from_being_recorded() {
         assert_clean(host);
     }
     assert_eq!(strings(&file["hosts_collected"]), ["bad", "good"]);
-}
-
-#[test]
-fn a_killed_recorder_loses_nothing_that_it_had() {
-    let Some(site) = Site::new("a killed recorder") else { return };
-    let world = World::new();
-    let hosts = ["good", "bad"].map(|name| site.host(name).start());
-    let live = run(
-        &world,
-        &site,
-        "good,bad",
-        &[],
-        "touch $W/began; while [ ! -e $W/end ]; do sleep 0.1; done",
-    )
-    .start();
-    common::wait_for_file(&world.path("began"));
-    hosts.iter().for_each(|host| wait_for_samples(&world, host, 5));
-    let [recorder] = recorders(&hosts[1])[..] else { panic!("{:?}", recorders(&hosts[1])) };
-    kill(recorder);
-    world.write("end", "");
-    live.end().has_status(0);
-    let Files { timeseries: file, .. } = world.files();
-    assert_no_tick_is_missing(&file, "good");
-    assert_no_tick_is_missing(&file, "bad");
-    assert!(!file["ringstat"]["hosts"]["bad"]["ended_cleanly"].bool());
-    let errors = errors(&file, "bad");
-    assert!(
-        matches!(&errors[..], [(kind, what)] if kind == "collection" && what.contains("killed"))
-    );
-    hosts.iter().for_each(assert_clean);
-}
-
-#[test]
-fn a_killed_launcher_finds_everything_again() {
-    let Some(site) = Site::new("a killed launcher") else { return };
-    let world = World::new();
-    let hosts = ["n1", "n2"].map(|name| site.host(name).start());
-    let places = [world.rings(), world.mirrors()];
-    // Its own rings go elsewhere than the user's; so do the hosts', at the same paths.
-    for host in &hosts {
-        let dirs = places.clone().map(|dir| dir.display().to_string());
-        let made = host.inside(&format!("mkdir -p {} {}", dirs[0], dirs[1]));
-        assert!(made.status.success(), "{made:?}");
-    }
-    let options =
-        ["--ring-dir", places[0].to_str().unwrap(), "--mirror-dir", places[1].to_str().unwrap()];
-    let script = "touch $W/began; exec sleep 600";
-    let live = run(&world, &site, "n1,n2", &options, script).start();
-    common::wait_for_file(&world.path("began"));
-    live.kill();
-    assert!(hosts.iter().all(|host| !recorders(host).is_empty()), "they live on");
-    let rings = wait_until("the rings of both hosts", || {
-        let rings = entries(&places[0]).into_iter().map(|run| places[0].join(run));
-        let rings: Vec<_> =
-            rings.map(|run| run.join("00000.ring")).filter(|it| it.exists()).collect();
-        (rings.len() == hosts.len()).then_some(rings)
-    });
-    rings.iter().for_each(|ring| world.wait_for_samples(ring, 5));
-    let manifest = wait_until("the launcher's run", || {
-        let runs = entries(&places[0]);
-        let is_launcher = |run: &String| places[1].join(run).join("hosts").is_dir();
-        runs.into_iter().find(is_launcher)
-    });
-    let since = Instant::now();
-    world.looking(&["recover", &manifest]).succeeds();
-    assert!(since.elapsed() < DEADLINE);
-    let Files { timeseries: file, .. } = world.files();
-    for name in ["n1", "n2"] {
-        assert_no_tick_is_missing(&file, name);
-        assert!(file["ringstat"]["hosts"][name]["ended_cleanly"].bool(), "{name}");
-    }
-    assert_eq!(strings(&file["hosts_collected"]), ["n1", "n2"]);
-    world.assert_no_rings();
-    hosts.iter().for_each(assert_clean);
 }
 
 #[test]
