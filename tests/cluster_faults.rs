@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::cable::Cable;
 use common::cluster::{
     assert_clean, assert_no_tick_is_missing, assert_nothing_here, errors, kill, recorders, run,
     strings, ticks, wait_for_samples,
@@ -12,7 +13,7 @@ use common::cluster::{
 use common::json::Value;
 use common::proxy::{BlackHole, Proxy};
 use common::sshd::{Host, Site, Sshd};
-use common::{Live, World, rounds, wait_until};
+use common::{Live, World, rounds, wait_until, with_own_network};
 use ringstat::Slot;
 use ringstat::ring::Ring;
 use rustix::fs::{FileType, Mode};
@@ -112,6 +113,35 @@ impl Company<'_> {
         assert_eq!(errors(&file, &bad.name), [], "{}", bad.name);
         assert!(file["ringstat"]["hosts"][&*bad.name]["ended_cleanly"].bool(), "{}", bad.name);
         file
+    }
+    /// A run at whose end the host cannot be reached and goes on by itself; later, `recover` has all of it.
+    fn is_away_at_the_end(&self, host: &Sshd, goes: impl FnOnce(), comes_back: impl FnOnce()) {
+        let (world, away) = (World::new(), &*host.name);
+        let live = self.begin(&world, host, &["--stop-timeout", "4"]);
+        self.wait_for_samples(&world, 5);
+        wait_for_samples(&world, host, 5);
+        goes();
+        world.write("end", "");
+        let since = Instant::now();
+        let ran = live.end().has_status(STATUS);
+        let ran = ran.says(&[&format!("{away} still has samples"), "ringstat recover"]);
+        assert!(since.elapsed() < common::DEADLINE);
+        let before = world.files().timeseries;
+        self.check(&before, away, false);
+        assert!(errors(&before, away).iter().any(|(kind, _)| kind == "collection"));
+        self.healthy.iter().for_each(assert_clean);
+        // It has not heard of the stop, and goes on.
+        assert_eq!(recorders(host).len(), 1);
+        comes_back();
+        world.take_the_advice(&ran).has_status(0);
+        let after = world.files().timeseries;
+        self.check(&after, away, true);
+        assert_no_tick_is_missing(&after, away);
+        for Sshd { name, .. } in self.healthy {
+            assert_eq!(ticks(&after, name), ticks(&before, name));
+        }
+        assert_nothing_here(&after);
+        assert_clean(host);
     }
 }
 
@@ -411,32 +441,31 @@ fn a_link_that_is_cut_until_after_the_end_leaves_what_recover_fetches() {
     Company::both(&site, &[site.host("good").start()], |company| {
         let proxy = Proxy::new();
         let host = site.host_behind(&company.name("away"), &proxy);
-        let (world, away) = (World::new(), &*host.name);
-        let live = company.begin(&world, &host, &["--stop-timeout", "4"]);
-        company.wait_for_samples(&world, 5);
-        wait_for_samples(&world, &host, 5);
-        proxy.stall();
-        world.write("end", "");
-        let since = Instant::now();
-        let ran = live.end().has_status(STATUS);
-        let ran = ran.says(&[&format!("{away} still has samples"), "ringstat recover"]);
-        assert!(since.elapsed() < common::DEADLINE);
-        let before = world.files().timeseries;
-        company.check(&before, away, false);
-        assert!(errors(&before, away).iter().any(|(kind, _)| kind == "collection"));
-        company.healthy.iter().for_each(assert_clean);
-        // It has not heard of the stop, and goes on.
-        assert_eq!(recorders(&host).len(), 1);
-        proxy.flow();
-        world.take_the_advice(&ran).has_status(0);
-        let after = world.files().timeseries;
-        company.check(&after, away, true);
-        assert_no_tick_is_missing(&after, away);
-        for Sshd { name, .. } in company.healthy {
-            assert_eq!(ticks(&after, name), ticks(&before, name));
-        }
-        assert_nothing_here(&after);
-        assert_clean(&host);
+        company.is_away_at_the_end(&host, || proxy.stall(), || proxy.flow());
+    });
+}
+
+#[test]
+fn a_cable_that_is_unplugged_costs_no_sample() {
+    with_own_network("cables that are unplugged", || {
+        let Some(site) = Site::new("cables that are unplugged") else { return };
+        let cables = [Cable::new("unplugging"), Cable::new("unplugging")];
+        let [Some(alone), Some(beside)] = cables else { return };
+        Company::both(&site, &[site.host("good").start()], |company| {
+            let cable = if company.healthy.is_empty() { &alone } else { &beside };
+            let mut host = company.host("unplugged").at(cable).start();
+            company.spoiled_in_vain(&["--heartbeat", "300ms"], &host, || {
+                let before = recorders(&host);
+                cable.unplug();
+                // A minute, in the long form.
+                thread::sleep(Duration::from_secs(rounds(4, 60)));
+                cable.plug();
+                assert_eq!(recorders(&host), before, "it lives on");
+            });
+            host.stop();
+            let host = company.host("away").at(cable).start();
+            company.is_away_at_the_end(&host, || cable.unplug(), || cable.plug());
+        });
     });
 }
 

@@ -5,6 +5,7 @@
 
 pub mod allocations;
 pub mod bad_memory;
+pub mod cable;
 pub mod cluster;
 pub mod disk;
 pub mod format;

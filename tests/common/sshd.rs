@@ -3,6 +3,7 @@
 //! `/dev/shm`, `/var/tmp`, host name, machine id and boot id; what is in its directories is seen
 //! from outside too. Nothing of the user's `~/.ssh` is read. Needs root and `openssh-server`.
 
+use super::cable::Cable;
 use super::proxy::Proxy;
 use super::{bad_memory, say_skipped, wait_until, wall_clock};
 use std::fmt::Write as _;
@@ -109,6 +110,7 @@ impl Site {
             home,
             shm,
             link: None,
+            network: None,
         }
     }
 
@@ -138,6 +140,7 @@ pub struct Host<'s> {
     home: PathBuf,
     shm: PathBuf,
     link: Option<(Ipv4Addr, u16)>,
+    network: Option<String>,
 }
 
 impl Host<'_> {
@@ -187,6 +190,11 @@ impl Host<'_> {
         Host { link: Some((proxy.address, proxy.port)), ..self }
     }
 
+    /// In the network at the other end of `cable`.
+    pub fn at(self, cable: &Cable) -> Self {
+        Host { address: cable.address, network: Some(cable.namespace()), ..self }
+    }
+
     /// With a wall clock that is so many seconds ahead of everybody else's.
     pub fn clock_ahead(self, seconds: i64) -> Self {
         fs::create_dir_all(&self.dir).unwrap();
@@ -217,7 +225,11 @@ impl Host<'_> {
         fs::set_permissions(dir.join("var-tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         fs::set_permissions(shm, fs::Permissions::from_mode(0o1777)).unwrap();
         std::os::unix::fs::chown(home, Some(self.uid), Some(self.uid)).unwrap();
-        let port = TcpListener::bind((*address, 0)).unwrap().local_addr().unwrap().port();
+        let port = match self.network {
+            // It has all ports there.
+            Some(_) => 2222,
+            None => TcpListener::bind((*address, 0)).unwrap().local_addr().unwrap().port(),
+        };
 
         let mut config = self.server_config.clone();
         for kind in &self.host_keys {
@@ -255,8 +267,8 @@ impl Host<'_> {
             known_hosts.display(),
         );
         site.append("config", &client);
-        let Host { name, address, dir, home, shm, .. } = self;
-        let mut sshd = Sshd { name, address, port, dir, home, shm, child: None };
+        let Host { name, address, dir, home, shm, network, .. } = self;
+        let mut sshd = Sshd { name, address, port, dir, home, shm, network, child: None };
         sshd.start();
         sshd
     }
@@ -303,6 +315,7 @@ pub struct Sshd {
     /// Its `/dev/shm`, as seen from outside.
     pub shm: PathBuf,
     dir: PathBuf,
+    network: Option<String>,
     child: Option<Child>,
 }
 
@@ -356,7 +369,10 @@ impl Sshd {
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let _ = fs::remove_file(self.path("sshd.log"));
-        let mut unshare = Command::new("unshare");
+        let mut unshare = Command::new(if self.network.is_some() { "nsenter" } else { "unshare" });
+        if let Some(network) = &self.network {
+            unshare.args([network, "unshare"]);
+        }
         unshare.args(["--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]);
         if Path::new("/proc/self/ns/time").exists() {
             // No two machines were started at the same time.
@@ -418,7 +434,7 @@ fn new_id(path: &Path, hyphen: &str) {
     fs::write(path, id.replace('-', hyphen)).unwrap();
 }
 
-fn succeeds(command: &mut Command) {
+pub(super) fn succeeds(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
