@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- proc_text ring_bytes metadata_merge manifest timeseries_json hosts known_hosts agent_says launcher_says
+[ $# -gt 0 ] || set -- proc_text ring_bytes metadata_merge manifest timeseries_json hosts known_hosts agent_says launcher_says front
 
 cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
 # The sanitizer is for a nightly compiler; a stable one has it too, where it is allowed to.

@@ -92,9 +92,10 @@ pub mod agents {
 /// Not part of the interface.
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::agent::scripted::{GUEST, Heard, converse};
     pub use crate::cluster::protocol::{
-        Chunk, FileEntry, Frames, MAX_FRAME_BYTES, Marker, Message, ProtocolError, Reply, Request,
-        VERSION, put_chunk, put_control,
+        Chunk, FileEntry, Frames, MAX_FRAME_BYTES, Marker, Message, Place, ProtocolError, Reply,
+        Request, Settings, VERSION, put_chunk, put_control,
     };
     pub use crate::cluster::scripted::collect_from;
     pub use crate::record::{

@@ -68,6 +68,7 @@ macro_rules! replayed {
 
 replayed! {
     agent_says: "../fuzz/fuzz_targets/agent_says.rs"
+    front: "../fuzz/fuzz_targets/front.rs"
     hosts: "../fuzz/fuzz_targets/hosts.rs"
     known_hosts: "../fuzz/fuzz_targets/known_hosts.rs"
     launcher_says: "../fuzz/fuzz_targets/launcher_says.rs"
@@ -105,5 +106,16 @@ fn no_target_is_left_out() {
         let names: Vec<&str> =
             files.iter().map(|path| path.file_stem().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, TARGETS, "{dir}");
+    }
+}
+
+#[test]
+fn what_agents_say_is_of_this_version() {
+    // Of another one, nothing behind the first words would be looked at.
+    let version = format!("\"version\":{}", ringstat::fuzzing::VERSION);
+    for seed in files_in("seeds/agent_says") {
+        let bytes = fs::read(&seed).unwrap();
+        let is_so = String::from_utf8_lossy(&bytes).contains(&version);
+        assert!(is_so, "{}: cargo run --example seeds, in fuzz/", seed.display());
     }
 }

@@ -1,7 +1,7 @@
 //! Writes the seed corpus, `seeds/`: `cargo run --example seeds` in `fuzz/`. The files are
 //! committed; this is where they come from.
 
-use ringstat::fuzzing::{FileEntry, Reply, Request, VERSION, put_chunk, put_control};
+use ringstat::fuzzing::{FileEntry, GUEST, Reply, Request, VERSION, put_chunk, put_control};
 use ringstat::ring::Ring;
 use ringstat::{Decoder, JSON, JSON_COMPACT};
 use ringstat_fuzz::rings::{TEXTS, ring, segment};
@@ -74,6 +74,7 @@ fn main() -> std::io::Result<()> {
     for (name, bytes) in conversations() {
         write(if name.starts_with("asks") { "launcher_says" } else { "agent_says" }, name, &bytes)?;
     }
+    fronts().iter().try_for_each(|(name, bytes)| write("front", name, bytes))?;
     for (name, ring, format) in [
         ("all", ring(&TEXTS, 6), &JSON),
         ("compact", ring(&TEXTS, 1), &JSON_COMPACT),
@@ -138,6 +139,48 @@ fn manifests() -> Vec<(&'static str, String)> {
         ("up", with(RUN, "../../results/../..", r#","ring_dir":"..""#)),
         ("late", with(RUN, "/r", "").replace("20260102_030405", "99991231_235959")),
         ("long-year", with(RUN, "/r", "").replace("20260102_030405", "+262142 12 31_23 59 59")),
+    ]
+}
+
+/// Whole runs as a front sees them, and such as go wrong; see its target.
+fn fronts() -> Vec<(&'static str, Vec<u8>)> {
+    let place = |run| format!(r#"{{"run_id":"{run}","ring_base":null,"mirror_base":null}}"#);
+    let attach = |run| format!(r#"{{"attach":{}}}"#, place(run));
+    let look = |run, user| format!(r#"{{"look":{{"place":{},"user":"{user}"}}}}"#, place(run));
+    let prepare = r#"{"prepare":{"interval":{"secs":1,"nanos":0},"max_samples":9,"sync_interval":
+{"secs":30,"nanos":0},"sources":["diskstats"],"benchmark_type":"training","command":["fio"],"policy":
+"other","nice":null,"cpu":"auto","procfs":"/proc","mirror":true,"orphan_timeout":{"secs":9,"nanos":0},
+"max_duration":null,"launcher":"l"}}"#;
+    let prepare = prepare.replace('\n', "");
+    let [ping, beat] = [false, true].map(|beat| format!(r#"{{"ping":{{"id":1,"beat":{beat}}}}}"#));
+    let go = r#"{"go":{"start_monotonic_ns":9}}"#;
+    let fetch = |file, from| format!(r#"{{"fetch":{{"file":{file},"from":{from}}}}}"#);
+    let of = |flags: u8, answers: &[u8], damage: &[[u8; 3]], asked: &[&str]| {
+        let head = [&[flags, answers.len() as u8], answers, &[damage.len() as u8]].concat();
+        [&head[..], damage.as_flattened(), asked.join("\n").as_bytes()].concat()
+    };
+    let [list, stop, discard, bye] = [r#""list""#, r#""stop""#, r#""discard""#, r#""bye""#];
+    let none = "01900000-0000-7000-8000-000000000003";
+    let [run, other, new] = [RUN, OTHER, none].map(attach);
+    let [seen, strange, unknown] =
+        [(OTHER, GUEST), (RUN, "x"), (none, GUEST)].map(|(run, user)| look(run, user));
+    let [ring, mirror, rest] = [(0, 0), (1, 0), (0, 1 << 18)].map(|(file, from)| fetch(file, from));
+    let fetched = [list, &ring, &mirror, &rest, discard, list, bye];
+    let whole = [&[&*run, &ping, &beat, go, stop][..], &fetched].concat();
+    let new = [&*new, &unknown, &prepare, go, stop, &prepare, discard, bye];
+    vec![
+        ("records", of(1, &[7; 20], &[], &whole)),
+        ("has-ended", of(0, &[], &[], &whole)),
+        ("second-segment", of(16, &[], &[], &whole)),
+        ("cut-off", of(8, &[], &[], &whole)),
+        ("damaged", of(0, &[], &[[0, 16, 1], [9, 0, 255], [64, 31, 3]], &whole)),
+        ("mirror-alone", of(4, &[], &[], &whole)),
+        ("nothing", of(6, &[], &[], &whole)),
+        ("new", of(0, &[], &[], &new)),
+        ("answers-anything", of(1, &[1, 0, 2, 3, 4, 5, 6], &[], &whole)),
+        ("looks", of(1, &[7; 9], &[], &[&strange, &seen, &other, discard])),
+        ("lives", of(1, &[7; 9], &[], &[&run, &prepare, list, &ring])),
+        ("no-run", of(0, &[], &[], &[stop, list, go, discard, &beat, "?"])),
     ]
 }
 

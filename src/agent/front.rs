@@ -2,8 +2,8 @@
 //! request, and ends with the connection. What it does is start a recorder, pass on what that is told,
 //! and read the rings that it has left.
 
-use super::others::{RECORDER, is_recorded_by};
-use super::recorder::{RecorderOrder, Report};
+use super::machine::{Machine, ThisMachine};
+use super::recorder::RecorderOrder;
 use super::rings::{self, RingFile};
 use super::socket::{Ask, Told, ask};
 use crate::cluster::clock::now;
@@ -14,8 +14,6 @@ use crate::cluster::protocol::{
 use crate::run::hostname;
 use crate::sampler::thread::is_clock_synchronised;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -23,15 +21,13 @@ use xxhash_rust::xxh3::Xxh3Default;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long it may take to end: longer than it waits itself for its sampler and its mirror.
 const ENDING: Duration = Duration::from_secs(60);
-/// Longest report of a recorder that is started.
-const MAX_REPORT_BYTES: u64 = 64 << 10;
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
 
 /// Speaks with a launcher until it has said goodbye or is gone; the exit status. `nonce` is its own.
 pub fn serve(nonce: &str) -> u8 {
-    let mut front = Front { place: None, files: Vec::new(), out: Vec::new() };
-    match front.run(nonce) {
+    let mut front = Front::new(ThisMachine, io::stdout().lock());
+    match front.run(nonce, &mut io::stdin().lock()) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("ringstat: the agent ends: {error}");
@@ -75,20 +71,30 @@ fn state_of(place: &Place, question: Ask, patience: Duration) -> RecorderState {
     }
 }
 
-struct Front {
+pub(super) struct Front<M, W> {
+    machine: M,
     place: Option<Place>,
     /// As they were listed last.
     files: Vec<RingFile>,
     out: Vec<u8>,
+    /// Where the launcher hears it.
+    to: W,
 }
 
-impl Front {
-    fn run(&mut self, nonce: &str) -> io::Result<()> {
+impl<M: Machine, W: Write> Front<M, W> {
+    pub fn new(machine: M, to: W) -> Front<M, W> {
+        Front { machine, place: None, files: Vec::new(), out: Vec::new(), to }
+    }
+
+    /// Answers what comes from the launcher, until it is over.
+    ///
+    /// # Errors
+    /// The connection's, and whatever is not the protocol.
+    pub fn run(&mut self, nonce: &str, from: &mut impl Read) -> io::Result<()> {
         self.out.extend_from_slice(Marker::line(nonce).as_bytes());
         self.reply(&Reply::Hello(Box::new(Hello::here(hostname(), is_clock_synchronised()))))?;
         let mut frames = Frames::default();
         let mut buffer = vec![0; READ_BYTES];
-        let mut stdin = io::stdin().lock();
         loop {
             while let Some(message) = frames.take::<Request>().map_err(io::Error::other)? {
                 let Message::Control(request) = message else {
@@ -98,7 +104,7 @@ impl Front {
                     return Ok(());
                 }
             }
-            match stdin.read(&mut buffer) {
+            match from.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => frames.push(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -123,7 +129,8 @@ impl Front {
             // Here alone: a look at others' processes may take its time.
             Request::Look { place, user } => {
                 let is_own = state_of(&place, Ask::State, ANSWER) != RecorderState::None;
-                let is_there = || user.is_some_and(|user| is_recorded_by(&user, place.run_id));
+                let is_there =
+                    || user.is_some_and(|user| self.machine.is_recorded_by(&user, place.run_id));
                 Ok(Reply::Seen(is_own || is_there()))
             }
             Request::Prepare(settings) => self.prepare(*settings),
@@ -150,10 +157,9 @@ impl Front {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&self.out)?;
+        self.to.write_all(&self.out)?;
         self.out.clear();
-        stdout.flush()
+        self.to.flush()
     }
 
     fn place(&self) -> Result<&Place, String> {
@@ -169,7 +175,7 @@ impl Front {
         self.place.as_ref().map_or(RecorderState::None, |place| state_of(place, question, ANSWER))
     }
 
-    fn prepare(&self, settings: Settings) -> Result<Reply, String> {
+    fn prepare(&mut self, settings: Settings) -> Result<Reply, String> {
         let place = self.place()?.clone();
         match self.state(Ask::Beat) {
             RecorderState::None => {}
@@ -179,37 +185,8 @@ impl Front {
                 return Err(format!("run {} is on this host already", place.run_id));
             }
         }
-        let order = serde_json::to_vec(&RecorderOrder { place: place.clone(), settings })
-            .map_err(|error| error.to_string())?;
-        let cannot = |error: io::Error| format!("the recorder cannot be started: {error}");
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("ringstat")
-            .args(RECORDER)
-            .arg(place.run_id.to_string())
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(cannot)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&order).map_err(cannot)?;
-        }
-        let mut text = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(MAX_REPORT_BYTES).read_to_string(&mut text).map_err(cannot)?;
-        }
-        match serde_json::from_str(&text) {
-            Ok(Report::Ready) => Ok(Reply::Prepared),
-            Ok(Report::Failed(what)) => {
-                let _ = child.wait();
-                Err(what)
-            }
-            Err(_) => match child.try_wait() {
-                Ok(Some(status)) => Err(format!("the recorder ended before its start: {status}")),
-                _ => Err("the recorder does not say how it began".to_owned()),
-            },
-        }
+        self.machine.start(&RecorderOrder { place, settings })?;
+        Ok(Reply::Prepared)
     }
 
     fn go(&self, start_monotonic_ns: u64) -> Result<Reply, String> {

@@ -4,9 +4,11 @@
 //! and `cluster` for the words; knows nothing of other hosts.
 
 mod front;
+mod machine;
 mod others;
 mod recorder;
 mod rings;
+pub mod scripted;
 mod socket;
 
 pub use front::serve;
