@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
 const MAX_FILE_BYTES: u64 = 4 << 20;
 const MAX_DEPTH: usize = 16;
+/// Of a configuration with all that it includes, each as often as it is read.
+const MAX_FILES: usize = 1000;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Directives that say how a host is reached, and are understood.
 const TAKEN: &[&str] = &[
@@ -103,7 +106,7 @@ const PASSED_OVER: &[&str] = &[
 /// # Errors
 /// A sentence on what is not understood, and where.
 pub fn read(spec: &HostSpec, options: &SshOptions) -> Result<Directives, String> {
-    let mut reader = Reader { name: &spec.host, found: Vec::new() };
+    let mut reader = Reader { name: &spec.host, found: Vec::new(), files: 0, bytes: 0 };
     match &options.config {
         // As `ssh -F`: then the system's does not count.
         Some(file) => reader.file(file, true, 0)?,
@@ -122,6 +125,9 @@ pub fn read(spec: &HostSpec, options: &SshOptions) -> Result<Directives, String>
 struct Reader<'r> {
     name: &'r str,
     found: Directives,
+    /// That were read, and how much was in them.
+    files: usize,
+    bytes: u64,
 }
 
 impl Reader<'_> {
@@ -130,7 +136,17 @@ impl Reader<'_> {
         if depth > MAX_DEPTH {
             return Err(format!("{shown}: Include within Include, {MAX_DEPTH} deep"));
         }
+        self.files += 1;
+        if self.files > MAX_FILES {
+            return Err(format!("{shown}: it is one more than {MAX_FILES} files by Include"));
+        }
         let text = text_of(path).map_err(|error| format!("{shown}: {error}"))?;
+        self.bytes += text.len() as u64;
+        if self.bytes > MAX_BYTES {
+            return Err(format!(
+                "{shown}: with it there are more than {MAX_BYTES} bytes by Include"
+            ));
+        }
         let may_be_active = is_active;
         for (index, line) in text.lines().enumerate() {
             let at = |what: String| format!("{shown}:{}: {what}", index + 1);
@@ -260,7 +276,8 @@ fn included(value: &str, by: &Path) -> Result<Vec<PathBuf>, String> {
         let entry = entry.to_string_lossy();
         matches(entry.as_bytes(), name.as_bytes()) && !entry.starts_with('.')
     });
-    let mut files: Vec<PathBuf> = names.map(|entry| dir.join(entry)).collect();
+    // No more than can be read.
+    let mut files: Vec<PathBuf> = names.take(MAX_FILES + 1).map(|entry| dir.join(entry)).collect();
     files.sort();
     Ok(files)
 }
@@ -301,6 +318,37 @@ fn complete(mut found: Directives, spec: &HostSpec) -> Result<Directives, String
 mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    #[test]
+    fn what_is_included_is_bounded_in_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let parts = dir.path().join("parts");
+        fs::create_dir(&parts).unwrap();
+        let part = |number: usize| parts.join(format!("{number:05}"));
+        let mut options = SshOptions::new(1);
+        let config = dir.path().join("config");
+        fs::write(&config, format!("Include {}/*\nPort 23\n", parts.display())).unwrap();
+        options.config = Some(config.clone());
+        let ask = || read(&"node1".parse().unwrap(), &options);
+        // With the configuration itself.
+        (1..MAX_FILES).for_each(|number| fs::write(part(number), "User u\n").unwrap());
+        assert!(ask().unwrap().contains(&("port".to_owned(), "23".to_owned())));
+        fs::write(part(MAX_FILES), "User u\n").unwrap();
+        let said = ask().unwrap_err();
+        assert!(said.contains("01000: it is one more than 1000 files by Include"), "{said}");
+        // One that includes all others, itself among them, ends too.
+        fs::write(part(1), format!("Include {}/*\n", parts.display())).unwrap();
+        assert!(ask().unwrap_err().contains("16 deep"));
+        (1..=MAX_FILES).for_each(|number| fs::remove_file(part(number)).unwrap());
+        let text = fs::read(&config).unwrap();
+        let comment = vec![b'\n'; MAX_FILE_BYTES as usize];
+        (0..3).for_each(|number| fs::write(part(number), &comment).unwrap());
+        fs::write(part(3), &comment[text.len()..]).unwrap();
+        assert!(ask().is_ok());
+        fs::write(part(3), &comment[text.len() - 1..]).unwrap();
+        let said = ask().unwrap_err();
+        assert!(said.contains("00003: with it there are more than 16777216 bytes"), "{said}");
+    }
 
     #[test]
     fn what_is_no_plain_file_is_refused_and_not_waited_for() {
