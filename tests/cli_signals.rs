@@ -4,14 +4,10 @@
 
 mod common;
 
-use common::{Cmd, Live, World, entries, wait_for_file, wait_until};
+use common::terminal::Terminal;
+use common::{Cmd, World, entries, wait_for_file, wait_until};
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::fd::BorrowedFd;
-use std::os::unix::process::CommandExt;
-use std::thread::JoinHandle;
+use std::fs;
 
 /// Notes every signal that it hears, in order, and goes on until it has heard USR1 or may go. It
 /// hears them at once: what waits is `wait`, not a command in the foreground, so that the same
@@ -31,57 +27,6 @@ fn heard(world: &World) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// A terminal with a user in front of it.
-struct Terminal {
-    keyboard: File,
-    screen: JoinHandle<String>,
-}
-
-impl Terminal {
-    /// Starts a command as the foreground process group of a terminal of its own.
-    fn start(mut cmd: Cmd) -> (Terminal, Live) {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let near = openpt(flags).unwrap();
-        grantpt(&near).unwrap();
-        unlockpt(&near).unwrap();
-        let far = File::from(ioctl_tiocgptpeer(&near, flags).unwrap());
-        let mut keyboard = File::from(near);
-        let stdin = far.try_clone().unwrap();
-        cmd.command.stdin(stdin).stdout(far.try_clone().unwrap()).stderr(far.try_clone().unwrap());
-        // SAFETY: two system calls, which allocate nothing and take no lock; descriptor 0 is the
-        // terminal by now.
-        unsafe {
-            cmd.command.pre_exec(|| {
-                rustix::process::setsid()?;
-                rustix::process::ioctl_tiocsctty(BorrowedFd::borrow_raw(0))?;
-                Ok(())
-            });
-        }
-        let mut screen = keyboard.try_clone().unwrap();
-        let live = cmd.spawn(far.try_clone().unwrap(), far);
-        let screen = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let mut chunk = [0; 4096];
-            // It ends with an error when nobody has the other side open any more.
-            while let Ok(count @ 1..) = screen.read(&mut chunk) {
-                text.extend_from_slice(&chunk[..count]);
-            }
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        keyboard.flush().unwrap();
-        (Terminal { keyboard, screen }, live)
-    }
-
-    fn types(&mut self, byte: u8) {
-        self.keyboard.write_all(&[byte]).unwrap();
-    }
-
-    /// All that was shown, once everybody is gone.
-    fn shown(self) -> String {
-        self.screen.join().unwrap()
-    }
-}
-
 #[test]
 fn ctrl_c_reaches_the_command_once_and_the_files_are_written() {
     for (byte, name) in [(3, "INT"), (0x1c, "QUIT")] {
@@ -91,7 +36,7 @@ fn ctrl_c_reaches_the_command_once_and_the_files_are_written() {
         let mut expected: Vec<&str> = Vec::new();
         // The kernel makes one of two that come at the same time; not every time.
         for _ in 0..10 {
-            terminal.types(byte);
+            terminal.types(&[byte]);
             expected.push(name);
             wait_until("it to be heard", || (heard(&world).len() >= expected.len()).then_some(()));
             // ringstat passes this one on, and does so after all that it heard before.
@@ -125,7 +70,7 @@ fn ctrl_c_that_ends_the_command_does_not_keep_the_files_from_being_written() {
         };
         let (mut terminal, live) = Terminal::start(world.run_sh(&[], script));
         wait_for_file(&world.path("ready"));
-        terminal.types(3);
+        terminal.types(&[3]);
         live.end().has_status(status);
         let shown = terminal.shown();
         assert!(!shown.contains("interrupted"), "round {round}: {shown}");
@@ -139,7 +84,7 @@ fn the_command_reads_from_the_terminal() {
     let world = World::new();
     let script = "test -t 0 && test -t 1 && read line && echo \"got $line\" > \"$W/got\"";
     let (mut terminal, live) = Terminal::start(world.run_sh(&[], script));
-    terminal.keyboard.write_all(b"hello\n").unwrap();
+    terminal.types(b"hello\n");
     live.end().has_status(0);
     assert_eq!(fs::read_to_string(world.path("got")).unwrap(), "got hello\n");
 }
@@ -232,9 +177,9 @@ fn a_terminal_that_stands_still_costs_no_sample() {
     let (mut terminal, live) = Terminal::start(world.record(&options));
     let ring = world.run_dir(&world.rings()).join("00000.ring");
     // Ctrl-S: the progress line has to wait, and with it the end of the recording.
-    terminal.types(0x13);
+    terminal.types(&[0x13]);
     world.wait_for_samples(&ring, 270);
-    terminal.types(0x11);
+    terminal.types(&[0x11]);
     live.end().has_status(0);
     let files = world.files();
     assert_eq!(files.samples()[0]["collection"]["tick"].int(), 0, "the oldest is still there");

@@ -453,7 +453,7 @@ fn a_cable_that_is_unplugged_costs_no_sample() {
         let [Some(alone), Some(beside)] = cables else { return };
         Company::both(&site, &[site.host("good").start()], |company| {
             let cable = if company.healthy.is_empty() { &alone } else { &beside };
-            let mut host = company.host("unplugged").at(cable).start();
+            let mut host = cable.leads_to(company.host("unplugged")).start();
             company.spoiled_in_vain(&["--heartbeat", "300ms"], &host, || {
                 let before = recorders(&host);
                 cable.unplug();
@@ -463,7 +463,7 @@ fn a_cable_that_is_unplugged_costs_no_sample() {
                 assert_eq!(recorders(&host), before, "it lives on");
             });
             host.stop();
-            let host = company.host("away").at(cable).start();
+            let host = cable.leads_to(company.host("away")).start();
             company.is_away_at_the_end(&host, || cable.unplug(), || cable.plug());
         });
     });

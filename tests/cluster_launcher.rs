@@ -12,6 +12,7 @@ use common::cluster::{
 use common::json::Value;
 use common::proxy::Proxy;
 use common::sshd::{Site, Sshd};
+use common::terminal::Terminal;
 use common::{Cmd, DEADLINE, World, entries, wait_for_file, wait_until};
 use std::fs;
 use std::path::PathBuf;
@@ -202,4 +203,30 @@ fn a_launcher_that_reboots_before_the_start_leaves_no_recorder_that_waits_for_it
         assert_clean(host);
     }
     assert_clean(&launcher);
+}
+
+#[test]
+fn who_recovers_at_a_terminal_sees_what_is_fetched_and_who_is_waited_for() {
+    let Some(site) = Site::new("recovering at a terminal") else { return };
+    let world = World::new();
+    let good = site.host("good").start();
+    let proxy = Proxy::new();
+    let away = site.host_behind("away", &proxy);
+    let options = ["--stop-timeout", "50", "-v"];
+    let script = "touch $W/began; exec sleep 600";
+    let live = run(&world, &site, "good,away", &options, script).start();
+    wait_for_file(&world.path("began"));
+    [&good, &away].iter().for_each(|host| wait_for_samples(&world, host, 5));
+    let said = live.said();
+    let id = said.lines().find_map(|line| line.strip_prefix("ringstat: run ")).unwrap().to_owned();
+    live.kill();
+    proxy.stall();
+    let (terminal, recovers) = Terminal::start(world.ringstat(&["recover", &id]));
+    terminal.wait_for("fetched from 1 of 2 hosts, 0 MB, waiting for away");
+    proxy.flow();
+    recovers.end().has_status(0);
+    let shown = terminal.shown();
+    assert!(shown.contains("recovered run"), "{shown}");
+    assert_eq!(strings(&world.files().timeseries["hosts_collected"]), ["good", "away"]);
+    [&good, &away].into_iter().for_each(assert_clean);
 }

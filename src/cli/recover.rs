@@ -2,9 +2,10 @@
 
 use super::args::RecoverArgs;
 use super::decode::store;
-use super::term::{self, Progress, Volume};
+use super::term::{self, FETCHED, Progress, Volume};
 use super::{FAILED, open_files};
-use ringstat::{FoundRun, LocateError, Located, RunState, Store};
+use ringstat::{FoundRun, HostProgress, LocateError, Located, RunState, Store};
+use std::cell::RefCell;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -115,12 +116,23 @@ fn wanted(store: &Store, names: &[String]) -> Result<Vec<FoundRun>, LocateError>
 
 fn recover(args: &RecoverArgs, run: &FoundRun) -> u8 {
     let volume = Volume::Normal;
-    let mut progress = Progress::new("writing samples", volume);
+    let mut writing = Progress::new("writing samples", volume);
     let (empty, cut_off) = (run.empty_rings(), run.cut_off_rings());
     let cluster = run.manifest.as_ref().and_then(|manifest| manifest.cluster.as_ref());
     open_files::suffice_for(cluster.map_or(0, |cluster| cluster.host_count()));
-    let result = run.recover(args.output.as_deref(), &mut |done, total| progress.set(done, total));
-    drop(progress);
+    let fetching = RefCell::new(Some(Progress::new("fetching", volume)));
+    let mut fetches = |hosts: &HostProgress| {
+        if let Some(progress) = &mut *fetching.borrow_mut() {
+            progress.line(term::of_hosts(hosts, FETCHED));
+        }
+    };
+    let mut writes = |done, total| {
+        // One line at a time.
+        fetching.borrow_mut().take();
+        writing.set(done, total);
+    };
+    let result = run.recover_with(args.output.as_deref(), &mut fetches, &mut writes);
+    drop((fetching, writing));
     match result {
         Ok(Some(files)) => {
             volume.say(format_args!("recovered run {}", run.run_id));

@@ -2,10 +2,10 @@
 
 use super::args::RunArgs;
 use super::child::{NotStarted, Waiting};
-use super::term::{self, Progress, Volume};
+use super::term::{self, FETCHED, Progress, Volume};
 use super::{FAILED, USAGE, open_files};
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
-use ringstat::{Ended, FinishError, HostProgress, Recorder, RecorderError, Recording, RunInfo};
+use ringstat::{Ended, FinishError, Recorder, RecorderError, Recording, RunInfo};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,7 +99,7 @@ pub fn announce(info: &RunInfo, volume: Volume) -> Vec<String> {
 pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
     if recording.remote_hosts() > 0 {
         let mut progress = Progress::new("fetching", volume);
-        recording.collect(&mut |hosts| progress.line(line(hosts, "fetched from")));
+        recording.collect(&mut |hosts| progress.line(term::of_hosts(hosts, FETCHED)));
     }
     let before = recording.warnings();
     before.iter().filter(|warning| !said.contains(warning)).for_each(term::warn);
@@ -130,21 +130,7 @@ pub fn write(recording: &Recording, said: &[String], volume: Volume) -> u8 {
 /// Starts all hosts; says how far they are, if that takes long.
 pub fn start(recorder: &mut Recorder, volume: Volume) -> Result<&RunInfo, RecorderError> {
     let mut progress = Progress::new("starting", volume);
-    recorder.start_with(&mut |hosts| progress.line(line(hosts, "ready:")))
-}
-
-/// How far the hosts are, and some of those that are waited for.
-fn line(hosts: &HostProgress, what: &str) -> String {
-    let HostProgress { hosts, done, bytes, awaited, .. } = hosts;
-    let mut line = format!("{what} {done} of {hosts} hosts, {} MB", bytes >> 20);
-    let others = hosts.saturating_sub(done + awaited.len());
-    if !awaited.is_empty() {
-        line += &format!(", waiting for {}", awaited.join(", "));
-    }
-    if others > 0 {
-        line += &format!(" and {others} more");
-    }
-    line
+    recorder.start_with(&mut |hosts| progress.line(term::of_hosts(hosts, "ready:")))
 }
 
 /// Says once where the samples are meanwhile, if nothing comes of writing the files: the results'
@@ -213,21 +199,4 @@ fn type_of(command: &[OsString]) -> String {
     let name: String =
         name.to_string_lossy().chars().map(|c| if fits(c) { c } else { '_' }).take(100).collect();
     if name.is_empty() { "run".to_owned() } else { name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_names_some_that_are_waited_for() {
-        let mut hosts = HostProgress::default();
-        (hosts.hosts, hosts.bytes) = (7, 5 << 20);
-        hosts.awaited = ["a", "b", "c"].map(str::to_owned).into();
-        hosts.done = 2;
-        let expected = "ready: 2 of 7 hosts, 5 MB, waiting for a, b, c and 2 more";
-        assert_eq!(line(&hosts, "ready:"), expected);
-        (hosts.done, hosts.awaited) = (7, Vec::new());
-        assert_eq!(line(&hosts, "fetched from"), "fetched from 7 of 7 hosts, 5 MB");
-    }
 }

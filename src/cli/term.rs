@@ -2,7 +2,7 @@
 //! terminal and the work takes over a second.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ringstat::FinalFiles;
+use ringstat::{FinalFiles, HostProgress};
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Work that is done sooner needs no progress line.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What hosts have done at the end of a run.
+pub const FETCHED: &str = "fetched from";
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +103,20 @@ pub struct Progress {
     wanted: bool,
 }
 
+/// How far other hosts are, and some of those that are waited for; `what` they have done.
+pub fn of_hosts(hosts: &HostProgress, what: &str) -> String {
+    let HostProgress { hosts, done, bytes, awaited, .. } = hosts;
+    let mut line = format!("{what} {done} of {hosts} hosts, {} MB", bytes >> 20);
+    let others = hosts.saturating_sub(done + awaited.len());
+    if !awaited.is_empty() {
+        line += &format!(", waiting for {}", awaited.join(", "));
+    }
+    if others > 0 {
+        line += &format!(" and {others} more");
+    }
+    line
+}
+
 impl Progress {
     pub fn new(what: &'static str, volume: Volume) -> Progress {
         let wanted = volume >= Volume::Normal && std::io::stderr().is_terminal();
@@ -158,4 +175,21 @@ impl Drop for Progress {
 /// "1 sample", "2 samples".
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_names_some_that_are_waited_for() {
+        let mut hosts = HostProgress::default();
+        (hosts.hosts, hosts.bytes) = (7, 5 << 20);
+        hosts.awaited = ["a", "b", "c"].map(str::to_owned).into();
+        hosts.done = 2;
+        let expected = "ready: 2 of 7 hosts, 5 MB, waiting for a, b, c and 2 more";
+        assert_eq!(of_hosts(&hosts, "ready:"), expected);
+        (hosts.done, hosts.awaited) = (7, Vec::new());
+        assert_eq!(of_hosts(&hosts, "fetched from"), "fetched from 7 of 7 hosts, 5 MB");
+    }
 }

@@ -7,6 +7,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::recording::not_removed;
 use super::recover::FoundRun;
 use super::system;
+use crate::cluster::launch::HostProgress;
 use crate::decode::ClusterDecoder;
 use crate::decode::metadata::SystemInfo;
 use std::path::Path;
@@ -19,6 +20,7 @@ impl FoundRun {
         mut manifest: Manifest,
         dirs: Vec<RunDir>,
         results_dir: Option<&Path>,
+        fetching: &mut dyn FnMut(&HostProgress),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<FinalFiles>, FinishError> {
         if let Some(dir) = results_dir {
@@ -31,7 +33,7 @@ impl FoundRun {
         let was_incomplete = known.is_incomplete;
         let before = known.owing().len();
         let dir = manifest.mirror_dir.clone().or_else(|| manifest.ring_dir.clone());
-        let mut hosts = cluster::fetch(&mut known, dir.as_deref(), &mut |_| {});
+        let mut hosts = cluster::fetch(&mut known, dir.as_deref(), fetching);
         let owing = known.owing();
         if was_incomplete && !owing.is_empty() && owing.len() == before {
             let why = known.hosts.iter().filter(|host| host.state.is_pending());

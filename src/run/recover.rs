@@ -9,6 +9,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::origin::Origin;
 use super::recording::not_removed;
 use super::trust::{are_of_one_user, distrust, why_not};
+use crate::cluster::launch::HostProgress;
 use crate::decode::{DecodeError, Decoder, snapshot};
 use crate::place::Place;
 use crate::ring::{self, Ring, RingError};
@@ -261,6 +262,20 @@ impl FoundRun {
         results_dir: Option<&Path>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<FinalFiles>, FinishError> {
+        self.recover_with(results_dir, &mut |_| {}, progress)
+    }
+
+    /// As [`recover`](Self::recover); `hosts` hears how far other hosts are that are fetched from before
+    /// anything is written, if there are any.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover).
+    pub fn recover_with(
+        &self,
+        results_dir: Option<&Path>,
+        hosts: &mut dyn FnMut(&HostProgress),
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<FinalFiles>, FinishError> {
         if self.state != RunState::Owing {
             return Ok(None);
         }
@@ -270,7 +285,7 @@ impl FoundRun {
         let Some(locks) = self.lock()? else { return Ok(None) };
         match self.again(&locks) {
             Some(run) if run.state == RunState::Owing => {
-                run.recover_locked(locks, results_dir, progress)
+                run.recover_locked(locks, results_dir, hosts, progress)
             }
             _ => Ok(None),
         }
@@ -316,10 +331,11 @@ impl FoundRun {
         &self,
         dirs: Vec<RunDir>,
         results_dir: Option<&Path>,
+        hosts: &mut dyn FnMut(&HostProgress),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<FinalFiles>, FinishError> {
         if let Some(manifest) = self.manifest.clone().filter(|it| it.cluster.is_some()) {
-            return self.recover_cluster(manifest, dirs, results_dir, progress);
+            return self.recover_cluster(manifest, dirs, results_dir, hosts, progress);
         }
         let decoder = if self.rings.is_empty() {
             None

@@ -2,7 +2,7 @@
 //! calling thread's network namespace and another one. Needs root and `ip` (iproute2).
 
 use super::program_for;
-use super::sshd::succeeds;
+use super::sshd::{Host, succeeds};
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub struct Cable {
     near: String,
     /// Of the host at the other end.
-    pub address: Ipv4Addr,
+    address: Ipv4Addr,
     /// Keeps the other namespace.
     holder: Child,
 }
@@ -53,8 +53,12 @@ impl Cable {
         ip(&["link", "set", &self.near, "up"]);
     }
 
-    /// The namespace at the other end, for `nsenter`.
-    pub fn namespace(&self) -> String {
+    /// A host at the other end; there is room for one.
+    pub fn leads_to<'s>(&self, host: Host<'s>) -> Host<'s> {
+        host.in_network(self.namespace(), self.address)
+    }
+
+    fn namespace(&self) -> String {
         format!("--net=/proc/{}/ns/net", self.holder.id())
     }
 }

@@ -21,6 +21,7 @@ pub mod random;
 pub mod rings;
 pub mod sshd;
 pub mod tasks;
+pub mod terminal;
 pub mod trace;
 pub mod wall_clock;
 

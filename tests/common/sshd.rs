@@ -3,7 +3,6 @@
 //! `/dev/shm`, `/var/tmp`, host name, machine id and boot id; what is in its directories is seen
 //! from outside too. Nothing of the user's `~/.ssh` is read. Needs root and `openssh-server`.
 
-use super::cable::Cable;
 use super::proxy::Proxy;
 use super::{bad_memory, say_skipped, wait_until, wall_clock};
 use std::fmt::Write as _;
@@ -190,9 +189,9 @@ impl Host<'_> {
         Host { link: Some((proxy.address, proxy.port)), ..self }
     }
 
-    /// In the network at the other end of `cable`.
-    pub fn at(self, cable: &Cable) -> Self {
-        Host { address: cable.address, network: Some(cable.namespace()), ..self }
+    /// In a network of its own, which `nsenter` finds by this, at that address.
+    pub fn in_network(self, namespace: String, address: Ipv4Addr) -> Self {
+        Host { address, network: Some(namespace), ..self }
     }
 
     /// With a wall clock that is so many seconds ahead of everybody else's.
