@@ -3,6 +3,7 @@
 //! when it has recorded for as long as it may, or when no launcher has shown itself for too long. It
 //! leaves its rings, and nothing else.
 
+use super::others;
 use super::rings;
 use super::socket::{Ask, Listener, Told, answer};
 use crate::cluster::protocol::{Place, RecorderState, START_PATIENCE, Settings};
@@ -74,6 +75,8 @@ fn detach() {
 }
 
 fn begin() -> Result<(Waiting, Listener), String> {
+    // It was started by a name that says nothing, /proc/self/exe.
+    let _ = rustix::thread::set_name(others::NAME);
     // Fails only for one that leads a group already, which a child of the front does not.
     let _ = rustix::process::setsid();
     let _ = std::env::set_current_dir("/");

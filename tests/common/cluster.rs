@@ -89,10 +89,11 @@ pub fn recorders(host: &Sshd) -> Vec<u32> {
 pub fn assert_clean(host: &Sshd) {
     wait_until("the agents' end", || {
         let is_ours = |pid: &u32| {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             // One that is dead and not reaped has no command line.
-            name.trim() == "ringstat" && !line.is_empty()
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
+            // A recorder has this name and no path.
+            program.ends_with(b"ringstat")
         };
         host.processes().iter().all(|pid| !is_ours(pid)).then_some(())
     });
