@@ -470,6 +470,45 @@ fn a_cable_that_is_unplugged_costs_no_sample() {
 }
 
 #[test]
+fn a_connection_that_is_being_set_up_at_the_end_is_not_waited_for_and_leaves_nothing() {
+    let Some(site) = Site::new("connections that are being set up at the end") else { return };
+    for (name, program) in [("built-in", &[][..]), ("program", &["--ssh-program", "ssh"])] {
+        let world = World::new();
+        let proxy = Proxy::new();
+        let host = site.host_behind(name, &proxy);
+        let options = ["--heartbeat", "300ms", "--ssh-timeout", "50", "--stop-timeout", "4"];
+        let options = [&options, program].concat();
+        std::fs::create_dir(world.path("tmp")).unwrap();
+        let cmd = run(&world, &site, name, &options, UNTIL_TOLD);
+        let live = cmd.env("TMPDIR", world.path("tmp")).start();
+        common::wait_for_file(&world.path("began"));
+        wait_for_samples(&world, &host, 5);
+        proxy.cut_and_stall();
+        world.write("end", "");
+        let since = Instant::now();
+        let ran = live.end().has_status(STATUS).says(&["still has samples", "ringstat recover"]);
+        // A second try would take all of the other time.
+        assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
+        let config = site.path("config");
+        let is_ours = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_encoded_bytes())
+        };
+        let pids = common::entries(std::path::Path::new("/proc"));
+        let left: Vec<u32> =
+            pids.iter().filter_map(|name| name.parse().ok()).filter(is_ours).collect();
+        assert_eq!(left, [0; 0], "programs of ours");
+        assert_eq!(common::entries(&world.path("tmp")), [""; 0]);
+        proxy.flow();
+        world.take_the_advice(&ran).has_status(0);
+        let file = world.files().timeseries;
+        assert_no_tick_is_missing(&file, name);
+        assert_nothing_here(&file);
+        assert_clean(&host);
+    }
+}
+
+#[test]
 fn a_connection_that_is_lost_without_a_word_costs_no_sample_though_somebody_waits_for_it() {
     let Some(site) = Site::new("connections that are lost without a word") else { return };
     Company::both(&site, &[site.host("good").start()], |company| {

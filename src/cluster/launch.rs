@@ -26,6 +26,9 @@ const NAMED: usize = 3;
 
 /// How an agent is reached and started.
 pub trait Connect: Send + Sync {
+    /// Nobody waits for any connection any more: what was started for them ends.
+    fn end(&self) {}
+
     /// An authenticated way to a host.
     ///
     /// # Errors
@@ -161,6 +164,12 @@ pub struct Launch {
     over: Vec<bool>,
     /// From when on hosts that were given up are not waited for.
     patience: Option<Instant>,
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        self.shared.connect.end();
+    }
 }
 
 impl Launch {

@@ -113,6 +113,10 @@ impl Ways {
 }
 
 impl Connect for Ways {
+    fn end(&self) {
+        self.ssh.programs().end();
+    }
+
     fn connect(&self, host: &HostSpec, deadline: Instant) -> Result<Box<dyn Link>, String> {
         ssh::connect(host, &self.ssh, deadline).map_err(|error| error.to_string())
     }

@@ -123,6 +123,17 @@ impl Proxy {
         super::wait_until("something that does not arrive", is_lost);
     }
 
+    /// All connections end, and nothing arrives of those that are made; waits for one.
+    pub fn cut_and_stall(&self) {
+        let before = self.shared.count.load(Ordering::Relaxed);
+        self.stall();
+        for end in self.shared.ends.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+        let is_made = || (self.shared.count.load(Ordering::Relaxed) > before).then_some(());
+        super::wait_until("another connection", is_made);
+    }
+
     /// All connections end, and none can be made until it [flows](Self::flow) again.
     pub fn cut(&self) {
         self.change(|weather| weather.is_refusing = true);

@@ -111,6 +111,7 @@ pub fn ask_ssh(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(format!("ssh -G: {error}"))),
     };
+    let _running = options.programs().add(&child, None);
     // `Match exec` in the configuration may take any time: the answer is waited for elsewhere.
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {

@@ -18,6 +18,7 @@ pub mod known_hosts;
 mod pattern;
 #[cfg(feature = "ssh")]
 mod plain;
+pub mod programs;
 #[cfg(feature = "ssh")]
 pub mod route;
 #[cfg(feature = "ssh")]
@@ -28,12 +29,13 @@ pub mod tries;
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::transport::{Link, program};
 use error::ConnectError;
+use programs::Programs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use throttle::Throttle;
 
-/// How hosts are connected to. Clones count their connections together.
+/// How hosts are connected to. Clones count their connections together, and their programs.
 #[derive(Debug, Clone)]
 pub struct SshOptions {
     /// Instead of `~/.ssh/config` and the system's.
@@ -49,6 +51,7 @@ pub struct SshOptions {
     /// OpenSSH's program, instead of the SSH that is built in.
     pub program: Option<PathBuf>,
     throttle: Arc<Throttle>,
+    programs: Arc<Programs>,
 }
 
 impl SshOptions {
@@ -62,12 +65,18 @@ impl SshOptions {
             silence: Duration::from_secs(30),
             program: None,
             throttle: Arc::new(Throttle::new(workers)),
+            programs: Arc::default(),
         }
     }
 
     /// How many connections are being set up.
     pub fn throttle(&self) -> &Arc<Throttle> {
         &self.throttle
+    }
+
+    /// What was started for connections.
+    pub fn programs(&self) -> &Arc<Programs> {
+        &self.programs
     }
 }
 

@@ -4,6 +4,7 @@
 use super::SshOptions;
 use super::config::{Family, Route, Target, resolve};
 use super::error::{ConnectError, Step};
+use super::programs::Running;
 use super::session::{Failed, Session};
 use super::throttle::Turn;
 use crate::cluster::hosts::HostSpec;
@@ -38,6 +39,7 @@ pub enum Socket {
 pub struct Proxy {
     child: Child,
     stderr: std::fs::File,
+    _running: Arc<Running>,
 }
 
 impl Socket {
@@ -96,7 +98,7 @@ pub fn open(
 ) -> Result<Socket, ConnectError> {
     match &target.route {
         Route::Direct => tcp(target, turn, deadline).map(Socket::Tcp),
-        Route::Command(command) => proxy(target, command),
+        Route::Command(command) => proxy(target, command, options),
         Route::Jump(chain) => jump(target, chain, options, turn, deadline, hops).map(Socket::Hop),
     }
 }
@@ -207,7 +209,7 @@ fn addresses(
     if found.is_empty() { Err(failed("none of the AddressFamily".into())) } else { Ok(found) }
 }
 
-fn proxy(target: &Target, command: &str) -> Result<Socket, ConnectError> {
+fn proxy(target: &Target, command: &str, options: &SshOptions) -> Result<Socket, ConnectError> {
     let start = || -> io::Result<Socket> {
         let (ours, theirs) = UnixStream::pair()?;
         let stderr = tempfile::tempfile()?;
@@ -218,7 +220,8 @@ fn proxy(target: &Target, command: &str) -> Result<Socket, ConnectError> {
         proxy.arg("-c").arg(format!("exec {command}")).process_group(0);
         proxy.stdin(Stdio::from(theirs.try_clone()?)).stdout(Stdio::from(theirs));
         let child = proxy.stderr(Stdio::from(stderr.try_clone()?)).spawn()?;
-        Ok(Socket::Command(ours, Proxy { child, stderr }))
+        let running = options.programs().add(&child, None);
+        Ok(Socket::Command(ours, Proxy { child, stderr, _running: running }))
     };
     start().map_err(|error| ConnectError::Connect {
         host: target.name.clone(),

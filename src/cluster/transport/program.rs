@@ -9,6 +9,7 @@ use crate::cluster::hosts::HostSpec;
 use crate::cluster::ssh::SshOptions;
 use crate::cluster::ssh::ask::{Directives, adds_new, ask_ssh, jump, program_arguments};
 use crate::cluster::ssh::error::{ConnectError, OTHERS_FIRST, Step};
+use crate::cluster::ssh::programs::Programs;
 use crate::cluster::ssh::throttle::{Place, Throttle, Turn};
 use crate::cluster::ssh::tries::Tries;
 use channel::{Begun, ProgramChannel};
@@ -31,6 +32,7 @@ pub struct ProgramLink {
     user: Option<String>,
     timeout: Duration,
     throttle: Arc<Throttle>,
+    programs: Arc<Programs>,
     /// The server, and all that are jumped through.
     places: Vec<Place>,
 }
@@ -83,6 +85,7 @@ impl ProgramLink {
             user: spec.user.clone().or_else(|| one(&directives, "user").map(str::to_owned)),
             timeout: options.timeout,
             throttle: options.throttle().clone(),
+            programs: options.programs().clone(),
             places,
         })
     }
@@ -98,7 +101,8 @@ impl ProgramLink {
             let program = self.program.display();
             io::Error::new(error.kind(), format!("{program}: {error}; install it, or name another"))
         })?;
-        ProgramChannel::new(child, log)
+        let running = self.programs.add(&child, Some(log.path()));
+        ProgramChannel::new(child, log, running)
     }
 }
 

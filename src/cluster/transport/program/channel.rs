@@ -1,6 +1,7 @@
 //! One command of OpenSSH's program: how far it is with logging in, as its log tells, its streams, and
 //! how it ended.
 
+use crate::cluster::ssh::programs::Running;
 use crate::cluster::ssh::throttle::{LONGEST_SILENCE, PlacePermit, Turn};
 use crate::cluster::transport::{Channel, End, poll};
 use rustix::event::{PollFd, PollFlags};
@@ -11,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::{NamedTempFile, TempPath};
 
@@ -34,6 +36,7 @@ pub enum Begun {
 
 pub struct ProgramChannel {
     child: Child,
+    _running: Arc<Running>,
     stdin: Option<ChildStdin>,
     /// `None` from its end on.
     stdout: Option<ChildStdout>,
@@ -50,13 +53,18 @@ pub struct ProgramChannel {
 
 impl ProgramChannel {
     /// Of an `ssh` that has just been started, with the file that it logs to.
-    pub fn new(mut child: Child, log: NamedTempFile) -> io::Result<ProgramChannel> {
+    pub fn new(
+        mut child: Child,
+        log: NamedTempFile,
+        running: Arc<Running>,
+    ) -> io::Result<ProgramChannel> {
         let (log, log_path) = log.into_parts();
         let channel = ProgramChannel {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
             child,
+            _running: running,
             log,
             log_path: Some(log_path),
             kept: Vec::new(),
