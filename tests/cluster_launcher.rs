@@ -16,6 +16,7 @@ use common::terminal::Terminal;
 use common::{Cmd, DEADLINE, World, entries, wait_for_file, wait_until};
 use std::fs;
 use std::path::PathBuf;
+use std::slice;
 use std::thread;
 use std::time::Instant;
 
@@ -75,7 +76,11 @@ fn goes_down(site: &Site, recovery: Recovery, others: usize) {
     launcher.reboot();
     assert_ne!(live.end().status, 0, "nobody wrote its files");
     let run_dir = mirrored(&launcher).parent().unwrap().to_owned();
-    assert_eq!(left(&launcher), [run_dir.clone()], "its ring is gone, and its mirror is not");
+    assert_eq!(
+        left(&launcher),
+        slice::from_ref(&run_dir),
+        "its ring is gone, and its mirror is not"
+    );
     let id = run_dir.file_name().unwrap().to_str().unwrap();
     for (host, before) in hosts.iter().zip(&before) {
         let info = world.info(&mirrored(host)).unwrap();
@@ -90,7 +95,7 @@ fn goes_down(site: &Site, recovery: Recovery, others: usize) {
         Recovery::NamedElsewhere => {
             let named = format!("name it if it is dead: ringstat recover {id}");
             recover(&[]).succeeds().says(&["is left alone", &named]);
-            assert_eq!(left(&launcher), [run_dir.clone()]);
+            assert_eq!(left(&launcher), slice::from_ref(&run_dir));
             recover(&[id]).succeeds();
         }
     }

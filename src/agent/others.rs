@@ -49,8 +49,9 @@ fn has_recorder(uid: u32, run_id: Uuid) -> bool {
     })
 }
 
-/// Whether a process is that user's in every respect: one that anybody may start as another user
-/// (set-user-ID) has still its real one, and takes whatever words it is given (proc_pid_status(5)).
+/// Whether a process has the name of a recorder, and is that user's in every respect: one that anybody may
+/// start as another user (set-user-ID) has still its real one, and takes whatever words it is given
+/// (proc_pid_status(5)).
 fn may_be_recorder(process: &DirEntry, uid: u32) -> bool {
     // Of most of them that is enough.
     if process.metadata().map_or(true, |it| it.uid() != uid) {
