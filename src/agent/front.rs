@@ -14,13 +14,19 @@ use crate::cluster::protocol::{
 use crate::run::hostname;
 use crate::sampler::thread::is_clock_synchronised;
 use std::io::{self, Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// How long a recorder may take to say how it is.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long it may take to end: longer than it waits itself for its sampler and its mirror.
 const ENDING: Duration = Duration::from_secs(60);
+/// Between two looks whether there is still anything to do, while nothing is heard: a server does not know
+/// for hours of a connection that was lost without a word (`TCPKeepAlive`, sshd_config(5)), and each look
+/// costs the host as much as a part of a sample.
+const LOOK: Duration = Duration::from_secs(45);
+/// How long a launcher may be silent after the recorder has ended.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
 
@@ -95,6 +101,7 @@ impl<M: Machine, W: Write> Front<M, W> {
         self.reply(&Reply::Hello(Box::new(Hello::here(hostname(), is_clock_synchronised()))))?;
         let mut frames = Frames::default();
         let mut buffer = vec![0; READ_BYTES];
+        let mut heard = Instant::now();
         loop {
             while let Some(message) = frames.take::<Request>().map_err(io::Error::other)? {
                 let Message::Control(request) = message else {
@@ -104,13 +111,30 @@ impl<M: Machine, W: Write> Front<M, W> {
                     return Ok(());
                 }
             }
+            // What is read is more than standard input keeps: nothing waits there unseen.
+            if !self.machine.hears(LOOK) {
+                if self.is_forgotten(heard.elapsed()) {
+                    return Ok(());
+                }
+                continue;
+            }
             match from.read(&mut buffer) {
                 Ok(0) => return Ok(()),
-                Ok(count) => frames.push(&buffer[..count]),
+                Ok(count) => {
+                    heard = Instant::now();
+                    frames.push(&buffer[..count]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether nobody will ask for anything any more, after so long a silence: another front has done all
+    /// that there was to do, or the launcher has gone without a word.
+    fn is_forgotten(&self, silent: Duration) -> bool {
+        let Some(place) = &self.place else { return silent >= FORGOTTEN };
+        !rings::is_living(place) && (silent >= FORGOTTEN || rings::dirs(place).is_empty())
     }
 
     /// Answers; whether the conversation goes on.
@@ -261,7 +285,61 @@ mod tests {
     use super::*;
     use crate::run::RunDir;
     use crate::sampler::file_name;
+    use std::cell::Cell;
     use uuid::Uuid;
+
+    /// Says nothing of itself for ever once it has been heard so often.
+    struct Silent {
+        words: Cell<u32>,
+        looks: Cell<u32>,
+        most: u32,
+    }
+
+    impl Machine for Silent {
+        fn hears(&self, _patience: Duration) -> bool {
+            if self.words.get() > 0 {
+                self.words.set(self.words.get() - 1);
+                return true;
+            }
+            self.looks.set(self.looks.get() + 1);
+            self.looks.get() > self.most
+        }
+
+        fn start(&mut self, _order: &RecorderOrder) -> Result<(), String> {
+            Err("nobody asked for it".to_owned())
+        }
+
+        fn is_recorded_by(&self, _user: &str, _run_id: Uuid) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_front_that_is_forgotten_ends_when_there_is_nothing_of_its_run_any_more() {
+        let world = tempfile::tempdir().unwrap();
+        let base = world.path().join("rings");
+        let [ring_base, mirror_base] =
+            [&base, &world.path().join("none")].map(|base| Some(base.to_str().unwrap().to_owned()));
+        let run_id = Uuid::from_u128(7);
+        let mut said = Vec::new();
+        let place = Place { run_id, ring_base, mirror_base };
+        put_control(&Request::Attach(place), &mut said).unwrap();
+        // How often it looks before it ends, or its connection does.
+        let looks = |most| {
+            let machine = Silent { words: Cell::new(1), looks: Cell::new(0), most };
+            let mut front = Front::new(machine, io::sink());
+            front.run("0123", &mut &*said).unwrap();
+            front.machine.looks.get()
+        };
+        let living = RunDir::create(&base, run_id).unwrap();
+        let dir = living.path().to_owned();
+        std::fs::write(dir.join(file_name(0)), [1]).unwrap();
+        assert_eq!(looks(3), 4, "its recorder lives");
+        drop(living);
+        assert_eq!(looks(3), 4, "somebody may ask for its rings");
+        std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(looks(3), 1);
+    }
 
     #[test]
     fn a_recorder_that_does_not_answer_in_time_has_not_ended() {

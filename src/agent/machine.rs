@@ -1,11 +1,13 @@
-//! What a front needs of its machine beyond the directories of a run: that a recorder is started, and
-//! whether another user has one. Apart, so that a front can be driven without either.
+//! What a front needs of its machine beyond the directories of a run: that a recorder is started, whether
+//! another user has one, and to wait for its launcher. Apart, so that a front can be driven without.
 
 use super::others::{self, RECORDER};
 use super::recorder::{RecorderOrder, Report};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Longest report of a recorder that is started.
@@ -13,6 +15,9 @@ const MAX_REPORT_BYTES: u64 = 64 << 10;
 
 /// A machine, as a front uses it.
 pub trait Machine {
+    /// Waits until the launcher has said something, or is gone, or for as long as that; whether it has.
+    fn hears(&self, patience: Duration) -> bool;
+
     /// Starts a recorder, which then waits for its start.
     ///
     /// # Errors
@@ -27,6 +32,13 @@ pub trait Machine {
 pub struct ThisMachine;
 
 impl Machine for ThisMachine {
+    fn hears(&self, patience: Duration) -> bool {
+        let stdin = rustix::stdio::stdin();
+        let timeout = Timespec::try_from(patience).ok();
+        // Whatever else it says, the next read says more.
+        poll(&mut [PollFd::new(&stdin, PollFlags::IN)], timeout.as_ref()) != Ok(0)
+    }
+
     fn start(&mut self, order: &RecorderOrder) -> Result<(), String> {
         let text = serde_json::to_vec(order).map_err(|error| error.to_string())?;
         let cannot = |error: io::Error| format!("the recorder cannot be started: {error}");

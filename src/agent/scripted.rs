@@ -58,6 +58,10 @@ pub fn converse(said: &[u8], step: usize, nonce: &str, recorder: Option<(&Path, 
 struct Made<'m>(&'m mut usize);
 
 impl Machine for Made<'_> {
+    fn hears(&self, _patience: Duration) -> bool {
+        true
+    }
+
     fn start(&mut self, _order: &RecorderOrder) -> Result<(), String> {
         *self.0 += 1;
         if *self.0 % 2 == 1 { Ok(()) } else { Err("there is no room".to_owned()) }
