@@ -4,6 +4,7 @@
 use super::others::{self, RECORDER};
 use super::recorder::{RecorderOrder, Report};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -35,8 +36,9 @@ impl Machine for ThisMachine {
     fn hears(&self, patience: Duration) -> bool {
         let stdin = rustix::stdio::stdin();
         let timeout = Timespec::try_from(patience).ok();
-        // Whatever else it says, the next read says more.
-        poll(&mut [PollFd::new(&stdin, PollFlags::IN)], timeout.as_ref()) != Ok(0)
+        let found = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], timeout.as_ref());
+        // Its recorder's end, say, is nothing to read; whatever else is wrong, the next read says more.
+        !matches!(found, Ok(0) | Err(Errno::INTR))
     }
 
     fn start(&mut self, order: &RecorderOrder) -> Result<(), String> {
