@@ -139,3 +139,46 @@ fn what_was_fetched_and_is_damaged_here_is_fetched_again() {
     assert_nothing_here(&file);
     assert_clean(&host);
 }
+
+#[test]
+fn a_ring_that_cannot_be_opened_on_its_host_is_owed_until_it_can_be() {
+    let Some(site) = Site::new("a ring that cannot be opened") else { return };
+    let host = site.host("bad").start();
+    let world = World::new();
+    // The mirror has the first sample, and no other.
+    let options = ["--sync-interval", "1h", "--stop-timeout", "12"];
+    let live = run(&world, &site, "bad", &options, UNTIL_TOLD).start();
+    common::wait_for_file(&world.path("began"));
+    wait_for_samples(&world, &host, 8);
+    recorders(&host).into_iter().for_each(kill);
+    let [ring] =
+        &left(&host).into_iter().filter(|run| run.starts_with(&host.shm)).collect::<Vec<_>>()[..]
+    else {
+        panic!("{:?}", left(&host))
+    };
+    let ring = ring.join("00000.ring");
+    let aside = ring.with_extension("aside");
+    fs::rename(&ring, &aside).unwrap();
+    std::os::unix::fs::symlink("00000.ring", &ring).unwrap();
+    world.write("end", "");
+    let ran = live.end().has_status(0).says(&["bad still has samples", "ringstat recover"]);
+    let before = world.files().timeseries;
+    let [(kind, _), (_, what)] = &errors(&before, "bad")[..] else {
+        panic!("{:?}", errors(&before, "bad"))
+    };
+    assert_eq!(kind, "collection");
+    for part in ["00000.ring cannot be opened there", "os error 40", "nothing is removed there"] {
+        assert!(what.contains(part), "{what}");
+    }
+    assert_eq!(left(&host).len(), 2, "what may still be opened stays there");
+    let again = world.take_the_advice(&ran).has_status(1);
+    again.says(&["bad could not be fetched from", "00000.ring cannot be opened there"]);
+    assert_eq!(left(&host).len(), 2);
+    fs::rename(&aside, &ring).unwrap();
+    world.take_the_advice(&ran).has_status(0);
+    let after = world.files().timeseries;
+    assert_no_tick_is_missing(&after, "bad");
+    assert!(common::cluster::ticks(&after, "bad").len() >= 8);
+    assert_nothing_here(&after);
+    assert_clean(&host);
+}

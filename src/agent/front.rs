@@ -252,13 +252,17 @@ impl<M: Machine, W: Write> Front<M, W> {
             return Ok(Err(format!("there is no file {number}")));
         };
         let length = self.files[index].entry.bytes;
+        let file = match self.files[index].open() {
+            Ok(file) => file,
+            Err(what) => return Ok(Err(what)),
+        };
         let mut check = Xxh3Default::new();
         let mut buffer = vec![0; CHUNK_BYTES];
         let (mut at, mut unreadable) = (0, 0);
         while at < length {
             let count = usize::try_from(length - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
             let bytes = &mut buffer[..count];
-            unreadable += rings::read_what_can_be(&self.files[index].file, bytes, at);
+            unreadable += rings::read_what_can_be(&file, bytes, at);
             check.update(bytes);
             let end = at + count as u64;
             if end > from && bytes.iter().any(|byte| *byte != 0) {

@@ -1,5 +1,5 @@
-//! Recorders of other users of this machine. Their directories are their own: all that can be seen of one
-//! is its process, and whose that is.
+//! Recorders of this machine by their processes, and whose these are: all that can be seen of those of
+//! other users, whose directories are their own, and of ours where directories cannot be locked.
 
 use crate::run::within;
 use nix::unistd::User;
@@ -33,6 +33,11 @@ pub fn is_recorded_by(user: &str, run_id: Uuid) -> bool {
         (user.uid.as_raw() != geteuid().as_raw()).then(|| has_recorder(user.uid.as_raw(), run_id))
     };
     within(PATIENCE, look).flatten().unwrap_or(false)
+}
+
+/// Whether this user has a recorder of the run here. In doubt there is none.
+pub fn is_recorded_here(run_id: Uuid) -> bool {
+    within(PATIENCE, move || has_recorder(geteuid().as_raw(), run_id)).unwrap_or(false)
 }
 
 fn has_recorder(uid: u32, run_id: Uuid) -> bool {

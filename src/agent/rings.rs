@@ -1,6 +1,7 @@
 //! The rings of a run as its host has them: where they lie, which copies are worth sending, and how
 //! much of each was ever written. Read only, but for the removal of all of it.
 
+use super::others::is_recorded_here;
 use crate::cluster::protocol::{FileEntry, MAX_FILES, Place};
 use crate::description::Description;
 use crate::record::{Common, FLAG_AT_STOP, RecordView, RowHead};
@@ -15,6 +16,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a recorder that has ended may take to be gone. (A fuzzer has none that does.)
@@ -27,8 +29,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Of a ring behind whose newest record there can be no other.
 const FOR_EVER: Seq = Seq(u64::MAX);
 
-/// The directories of a run on this host, the one for its ring first; and whether that is the mirror's.
+/// The directories of a run on this host that are there, the one for its ring first; and whether that is
+/// the mirror's.
 pub fn dirs(place: &Place) -> Vec<(PathBuf, bool)> {
+    let mut dirs = places(place);
+    dirs.retain(|(dir, _)| is_own(dir));
+    dirs
+}
+
+/// Where its directories would be.
+fn places(place: &Place) -> Vec<(PathBuf, bool)> {
     let or = |base: &Option<String>, default: PathBuf| base.clone().map_or(default, PathBuf::from);
     let bases = [
         (or(&place.ring_base, default_ring_base()), false),
@@ -37,30 +47,87 @@ pub fn dirs(place: &Place) -> Vec<(PathBuf, bool)> {
     let mut dirs: Vec<(PathBuf, bool)> = Vec::new();
     for (base, is_mirror) in bases {
         let dir = base.join(place.run_id.to_string());
-        if is_own(&dir) && !dirs.iter().any(|(other, _)| *other == dir) {
+        if !dirs.iter().any(|(other, _)| *other == dir) {
             dirs.push((dir, is_mirror));
         }
     }
     dirs
 }
 
-/// A ring file that can be sent.
+/// One of its directories; `None` if it is not there, or another user's.
+///
+/// # Errors
+/// The kernel's: what is in it is not known.
+fn open_dir(dir: &Path) -> io::Result<Option<crate::place::Place>> {
+    let is_none = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        // Somebody else has taken the place of all runs, so that this one never had any there.
+        io::ErrorKind::PermissionDenied => !dir.parent().is_some_and(is_own),
+        _ => false,
+    };
+    let open = || {
+        fs::symlink_metadata(dir)?;
+        if is_own(dir) { crate::place::Place::open(dir).map(Some) } else { Ok(None) }
+    };
+    match open() {
+        Err(error) if is_none(&error) => Ok(None),
+        opened => opened,
+    }
+}
+
+/// A ring file that is listed.
 pub struct RingFile {
     /// For the list.
     pub entry: FileEntry,
-    /// Open.
-    pub file: File,
+    path: PathBuf,
+    /// The directory that it is in, or why it cannot be had.
+    place: Result<Arc<crate::place::Place>, String>,
+}
+
+impl RingFile {
+    /// What stands for a ring that cannot be had, so that nobody believes to have all of them: asked for,
+    /// it says why.
+    fn closed(segment: u64, is_mirror: bool, path: PathBuf, error: &io::Error) -> RingFile {
+        let why = format!("{} cannot be opened there: {error}", path.display());
+        RingFile { entry: FileEntry { segment, is_mirror, bytes: 0 }, path, place: Err(why) }
+    }
+
+    /// Opens it: one at a time, since a process may not have so many open as a run has.
+    ///
+    /// # Errors
+    /// A sentence for the launcher.
+    pub fn open(&self) -> Result<File, String> {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let place = self.place.as_ref().map_err(Clone::clone)?;
+        place
+            .read(name)
+            .map_err(|error| format!("{} cannot be opened there: {error}", self.path.display()))
+    }
 }
 
 /// The files of a run whose recorder has ended. Of a segment whose ring has all that its mirror can
-/// have, the ring alone.
+/// have, the ring alone. What cannot be opened is listed too.
+///
+/// # Errors
+/// If there are more than can be sent.
 pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
     let mut files: Vec<RingFile> = Vec::new();
     // By segment, before which record nothing is missing.
     let mut whole_before: BTreeMap<u64, Seq> = BTreeMap::new();
-    for (dir, is_mirror) in dirs(place) {
-        let place = crate::place::Place::open(&dir)?;
-        let mut names = place.names()?;
+    for (dir, is_mirror) in places(place) {
+        let listed = open_dir(&dir).and_then(|place| {
+            let Some(place) = place else { return Ok(None) };
+            let names = place.names()?;
+            Ok(Some((Arc::new(place), names)))
+        });
+        let (place, mut names) = match listed {
+            Ok(Some(listed)) => listed,
+            Ok(None) => continue,
+            Err(error) => {
+                files.push(RingFile::closed(0, is_mirror, dir, &error));
+                continue;
+            }
+        };
         names.sort();
         let mut looks: Vec<(u64, Look)> = Vec::new();
         for name in names {
@@ -69,16 +136,26 @@ pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
             if known == Some(FOR_EVER) {
                 continue;
             }
-            let Ok(file) = place.read(&name) else { continue };
-            let length = file.metadata()?.len();
-            let look = look(file.try_clone()?, &dir.join(&name));
+            let path = dir.join(&name);
+            let opened = place.read(&name).and_then(|file| Ok((file.metadata()?.len(), file)));
+            let (length, file) = match opened {
+                Ok(opened) => opened,
+                // Somebody has removed it just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    files.push(RingFile::closed(segment, is_mirror, path, &error));
+                    continue;
+                }
+            };
+            let look = look(file, &path);
             if look.as_ref().is_some_and(|look| known.is_some_and(|known| look.end <= known)) {
                 continue;
             }
             let bytes = look.as_ref().map_or(length, |look| look.used_bytes.min(length));
             looks.extend(look.map(|look| (segment, look)));
-            if files.len() < MAX_FILES && bytes > 0 {
-                files.push(RingFile { entry: FileEntry { segment, is_mirror, bytes }, file });
+            if bytes > 0 {
+                let entry = FileEntry { segment, is_mirror, bytes };
+                files.push(RingFile { entry, path, place: Ok(place.clone()) });
             }
         }
         for (number, (segment, look)) in looks.iter().enumerate().filter(|(_, it)| it.1.is_whole) {
@@ -87,6 +164,12 @@ pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
             let before = if look.is_stopped || is_followed { FOR_EVER } else { look.end };
             whole_before.insert(*segment, before);
         }
+    }
+    if files.len() > MAX_FILES {
+        let found = files.len();
+        return Err(io::Error::other(format!(
+            "{found} files, and {MAX_FILES} at most can be sent"
+        )));
     }
     Ok(files)
 }
@@ -183,9 +266,17 @@ pub fn read_what_can_be(file: &File, bytes: &mut [u8], at: u64) -> u64 {
     unreadable
 }
 
-/// Whether a process has the run.
+/// Whether a process has the run: has its directories locked, or, where there are no locks, is its recorder.
 pub fn is_living(place: &Place) -> bool {
-    dirs(place).iter().any(|(dir, _)| matches!(RunDir::take(dir), Ok(Taken::Living)))
+    let mut is_known = true;
+    for (dir, _) in dirs(place) {
+        match RunDir::take(&dir) {
+            Ok(Taken::Living) => return true,
+            Ok(Taken::Ours(_)) => {}
+            Err(error) => is_known &= error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+    !is_known && is_recorded_here(place.run_id)
 }
 
 /// Waits until no process has the run any more; whether that is so.
@@ -208,15 +299,20 @@ pub fn discard(place: &Place) -> io::Result<()> {
     if !wait_for_the_dead(place) {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, "its recorder lives"));
     }
-    for (dir, _) in dirs(place) {
+    let mut taken = Vec::new();
+    for (dir, _) in places(place) {
+        if open_dir(&dir)?.is_none() {
+            continue;
+        }
         match RunDir::take(&dir) {
-            Ok(Taken::Ours(dir)) => dir.remove(MANIFEST)?,
+            Ok(Taken::Ours(dir)) => taken.push(dir),
             Ok(Taken::Living) => return Err(io::ErrorKind::ResourceBusy.into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    // Not before all of them are ours.
+    taken.iter().try_for_each(|dir| dir.remove(MANIFEST))
 }
 
 /// Whether a run has anything here.
@@ -320,20 +416,25 @@ mod tests {
         ring.header().layout.entry_offset(entry).0 as usize
     }
 
-    /// What is sent of a run with these rings and mirrors: segments, and whether it is the mirror's.
-    fn sent(rings: &[impl AsRef<[u8]>], mirrors: &[impl AsRef<[u8]>]) -> Vec<(u64, bool)> {
-        let world = tempfile::tempdir().unwrap();
+    /// A run with these rings and mirrors.
+    fn run(world: &Path, rings: &[impl AsRef<[u8]>], mirrors: &[impl AsRef<[u8]>]) -> Place {
         let base = |name: &str, files: Vec<&[u8]>| {
-            let dir = world.path().join(name).join(RUN.to_string());
+            let dir = world.join(name).join(RUN.to_string());
             fs::create_dir_all(&dir).unwrap();
             for (segment, bytes) in (0..).zip(files) {
                 fs::write(dir.join(file_name(segment)), bytes).unwrap();
             }
-            Some(world.path().join(name).to_str().unwrap().to_owned())
+            Some(world.join(name).to_str().unwrap().to_owned())
         };
         let ring_base = base("rings", rings.iter().map(AsRef::as_ref).collect());
         let mirror_base = base("mirrors", mirrors.iter().map(AsRef::as_ref).collect());
-        let files = files(&Place { run_id: RUN, ring_base, mirror_base }).unwrap();
+        Place { run_id: RUN, ring_base, mirror_base }
+    }
+
+    /// What is sent of it: segments, and whether it is the mirror's.
+    fn sent(rings: &[impl AsRef<[u8]>], mirrors: &[impl AsRef<[u8]>]) -> Vec<(u64, bool)> {
+        let world = tempfile::tempdir().unwrap();
+        let files = files(&run(world.path(), rings, mirrors)).unwrap();
         files.iter().map(|file| (file.entry.segment, file.entry.is_mirror)).collect()
     }
 
@@ -439,5 +540,67 @@ mod tests {
         let mut headless = rings.clone();
         headless[1][0] ^= 1;
         assert_eq!(sent(&headless, &rings), [(0, false), (1, false), (1, true)]);
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_listed_and_says_why() {
+        let world = tempfile::tempdir().unwrap();
+        let whole = ring(0, 0..5, End::Stopped);
+        let place = run(world.path(), &[&whole; 3], &[&whole; 1]);
+        let [rings, mirrors] =
+            ["rings", "mirrors"].map(|it| world.path().join(it).join(RUN.to_string()));
+        let listed = || {
+            let files = files(&place).unwrap();
+            let each = files.iter().map(|file| {
+                let FileEntry { segment, is_mirror, bytes } = file.entry;
+                (segment, is_mirror, bytes > 0, file.open().err().unwrap_or_default())
+            });
+            each.collect::<Vec<_>>()
+        };
+        let is_there = |segment| (segment, false, true, String::new());
+        assert_eq!(listed(), [0, 1, 2].map(is_there));
+        // A link to itself, and a directory.
+        let path = |segment| rings.join(file_name(segment));
+        for segment in [0, 1] {
+            fs::remove_file(path(segment)).unwrap();
+        }
+        std::os::unix::fs::symlink(path(0), path(0)).unwrap();
+        fs::create_dir(path(1)).unwrap();
+        let closed = |segment, why: &str| {
+            let what = format!("{} cannot be opened there: {why}", path(segment).display());
+            (segment, false, false, what)
+        };
+        let expected = [
+            closed(0, "Too many levels of symbolic links (os error 40)"),
+            closed(1, "not a regular file"),
+            is_there(2),
+            (0, true, true, String::new()),
+        ];
+        assert_eq!(listed(), expected);
+        // Nothing is left in the place of the run, or no directory.
+        fs::remove_dir_all(&mirrors).unwrap();
+        fs::write(&mirrors, "").unwrap();
+        assert_eq!(listed(), expected[..3]);
+        fs::remove_file(&mirrors).unwrap();
+        assert_eq!(listed(), expected[..3]);
+        // A name that leads in a circle is no directory that is known to be empty.
+        let base = mirrors.parent().unwrap();
+        fs::remove_dir(base).unwrap();
+        std::os::unix::fs::symlink(base, base).unwrap();
+        let [.., (0, true, false, why)] = &listed()[..] else { panic!("{:?}", listed()) };
+        assert!(why.contains(&format!("{} cannot be opened", mirrors.display())), "{why}");
+        assert!(discard(&place).is_err());
+        assert!(path(2).exists(), "nothing is removed as long as a part cannot be seen");
+    }
+
+    #[test]
+    fn more_files_than_can_be_sent_are_not_left_out() {
+        let world = tempfile::tempdir().unwrap();
+        let place = run(world.path(), &vec![[1]; MAX_FILES + 1], &[[1]; 0]);
+        let error = files(&place).err().unwrap().to_string();
+        assert_eq!(error, "513 files, and 512 at most can be sent");
+        fs::remove_file(world.path().join("rings").join(RUN.to_string()).join(file_name(0)))
+            .unwrap();
+        assert_eq!(files(&place).unwrap().len(), MAX_FILES);
     }
 }

@@ -59,6 +59,14 @@ pub enum CollectError {
         /// How many.
         bytes: u64,
     },
+    /// It lists a ring, and does not send it.
+    #[error("{what}{}; all else is here, and nothing is removed there", and_more(.more))]
+    Closed {
+        /// Which, and why.
+        what: String,
+        /// How many more there are.
+        more: usize,
+    },
     /// Our disk, or its bound.
     #[error(
         "{files} of its rings are not what is here of them, and there is no room for both: what is here \
@@ -68,6 +76,10 @@ pub enum CollectError {
         /// How many.
         files: usize,
     },
+}
+
+fn and_more(more: &usize) -> String {
+    if *more == 0 { String::new() } else { format!(", and so it is with {more} more of its rings") }
 }
 
 impl CollectError {
@@ -109,15 +121,24 @@ pub fn collect(
     let room = Room::beside(&place, &listed, most)?;
     let mut collecting = Collecting { place, deadline, room, kept: 0, progress };
     let mut unreadable = 0_u64;
+    let mut closed: Vec<String> = Vec::new();
     for (number, entry) in (0..).zip(&entries) {
         let name = name_of(entry);
         if listed.iter().filter(|(other, _)| *other == name).count() > 1 {
             return Err(CollectError::Piece("it has a ring twice"));
         }
-        let lacks = collecting.obtain(session, number, entry)?;
-        unreadable = unreadable.saturating_add(lacks);
+        match collecting.obtain(session, number, entry) {
+            Ok(lacks) => unreadable = unreadable.saturating_add(lacks),
+            // What it has beside that ring can be had.
+            Err(CollectError::Session(SessionError::Refused(what))) => closed.push(what),
+            Err(error) => return Err(error),
+        }
     }
     let bytes = listed.iter().map(|(_, bytes)| bytes).sum();
+    let more = closed.len().saturating_sub(1);
+    if let Some(what) = closed.into_iter().next() {
+        return Err(CollectError::Closed { what, more });
+    }
     match (unreadable, collecting.kept) {
         (0, 0) => Ok(Collected { files: listed.len(), bytes }),
         (0, files) => Err(CollectError::NoRoom { files }),
