@@ -82,17 +82,21 @@ fn ask(
 }
 
 /// A run lives as long as its directory is locked (flock(2)); a lock on another file with the same
-/// inode number errs on the side of leaving it. Only a run whose manifest names its launcher is an
+/// inode number errs on the side of leaving it. So does a process that has something of it open, which is
+/// what shows where a file system has no locks for directories (NFS), or where /proc/locks does not have those
+/// of another PID namespace. Only a run whose manifest names its launcher is an
 /// agent's: others owe their files to a user of that host. Its arguments are further directories. See
 /// [`shell`] for what may stand here.
 const SCRIPT: &str = concat!(
-    r#"i=0; w=$(cat /proc/locks 2>/dev/null); "#,
+    r#"i=0; o=; w=$(cat /proc/locks 2>/dev/null); "#,
     r#"for b in "/dev/shm/ringstat-$(id -u)" "/var/tmp/ringstat-$(id -u)" "$@"; do "#,
     r#"for x in "$b"/*-*-*-*-*; do "#,
     r#"[ -L "$x" ] && continue; [ -d "$x" ] && [ -O "$x" ] || continue; "#,
     r#"grep -q "\"launcher\"" "$x/run.json" 2>/dev/null || continue; i=$((i+1)); "#,
     r#"set -- $(ls -di "$x"); n=$1; "#,
     r#"if echo "$w" | grep -q "FLOCK.*:$n "; then p live.$i "$x"; continue; fi; "#,
+    r#"[ -n "$o" ] || o=$(ls -l /proc/[0-9]*/fd 2>/dev/null); "#,
+    r#"case "$o" in *"/${x##*/}"*) p live.$i "$x"; continue;; esac; "#,
     r#"p dead.$i "$(du -sk "$x" | cut -f 1) $x"; "#,
     r#"[ -n "$k" ] && rm -f "$x"/*.ring "$x"/agent.* "$x"/run.json* && rmdir "$x"; "#,
     r#"done; done; "#,
@@ -156,6 +160,8 @@ mod tests {
         let users = Run::make(&base, r#"{"mode":"run"}"#);
         let lock = fs::File::open(&live.0).unwrap();
         lock.lock().unwrap();
+        let unlocked = Run::make(&base, ours);
+        let _open = fs::File::open(&unlocked.0).unwrap();
         let noted = Run::make(&base, ours);
         fs::write(noted.0.join("notes.txt"), "").unwrap();
 
@@ -179,7 +185,9 @@ mod tests {
             }
             let mut link = TestLink::new(&[shell], home.path());
             let found = look(&mut link, &[], in_time()).unwrap();
-            assert!(found.living.contains(&live.name()), "{shell}: {found:?}");
+            for run in [&live, &unlocked] {
+                assert!(found.living.contains(&run.name()), "{shell}: {found:?}");
+            }
             for run in [&dead, &mirror, &noted] {
                 let size = found.dead.iter().find(|(path, _)| *path == run.name());
                 assert!(size.is_some_and(|(_, kb)| *kb >= 8), "{shell}: {found:?}");
@@ -197,7 +205,9 @@ mod tests {
         let removed = clean_up(&mut link, &[], in_time()).unwrap();
         assert!(removed.dead.iter().any(|(path, _)| *path == dead.name()), "{removed:?}");
         assert!(!dead.0.exists() && !mirror.0.exists() && !cache.join("aa").exists());
-        assert!(live.0.join("00000.ring").exists() && users.0.join("00000.ring").exists());
+        for run in [&live, &unlocked, &users] {
+            assert!(run.0.join("00000.ring").exists(), "{:?}", run.0);
+        }
         assert!(cache.join("bb/ringstat").exists());
         let left: Vec<_> =
             fs::read_dir(&noted.0).unwrap().map(|e| e.unwrap().file_name()).collect();
