@@ -13,9 +13,11 @@ use ringstat::ring::Ring;
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use uuid::Uuid;
 
@@ -222,6 +224,73 @@ fn a_host_of_two_thousand_disks_and_interfaces_is_recorded_whole() {
     assert!(files.summary()["errors"].entries().is_empty());
     assert_eq!(files.summary()["segments"].int(), 1);
     decode(&world, "4000 devices", &[ring.to_str().unwrap()]);
+}
+
+#[test]
+fn a_large_ring_that_is_still_being_written_is_decoded_within_bounds() {
+    let world = World::new();
+    let procfs = world.own_proc();
+    const COUNTERS: u64 = 10_000;
+    let counters: String = (0..COUNTERS).map(|number| format!("counter_{number} 7\n")).collect();
+    world.write("proc/vmstat", counters);
+    let samples = rounds(1000, 3000);
+    let kept = samples.to_string();
+    let options = ["--sources", "vmstat", "--interval", "10ms", "--no-mirror"];
+    let more = ["--max-samples", &kept, "--procfs", procfs.to_str().unwrap()];
+    let live = world.record(&[&options[..], &more].concat()).start();
+    let dir = world.run_dir(&world.rings());
+    let ring = dir.join("00000.ring");
+    let newest = || Ring::open(&ring).ok()?.scan().unwrap().newest;
+    // It has lapped its ring, and goes on doing so.
+    wait_until("a lap of the ring", || {
+        newest().is_some_and(|newest| newest.0 > samples).then_some(())
+    });
+    let megabytes = fs::metadata(&ring).unwrap().len() >> 20;
+    assert!(megabytes > MOST_KB >> 10, "{megabytes} MB");
+    let name = format!("a ring of {megabytes} MB that is being written");
+    let Some((head, tail)) = decode(&world, &name, &[dir.to_str().unwrap()]) else { return };
+    assert!(head.contains(&format!(r#""num_samples":{samples},"#)), "{head}");
+    let (last, summary) = end_of(&tail);
+    assert_eq!(last["vmstat"][format!("counter_{}", COUNTERS - 1).as_str()].int(), 7);
+    assert_eq!(summary["samples_lost"].int(), 0);
+    let peak_kb = peak_kb(&["info", dir.to_str().unwrap()], &world.path("info")).unwrap();
+    println!("{name}: info, peak {:.1} MiB", peak_kb as f64 / 1024.0);
+    assert!(peak_kb < MOST_KB, "{peak_kb} kB");
+
+    // What is decoded is a copy on the disk: the reader takes its time, and the recorder its slots.
+    let (mut reader, writer) = UnixStream::pair().unwrap();
+    fs::create_dir(world.path("tmp")).unwrap();
+    let mut cmd = world.looking(&["decode", "-o", "-", "--format", "json-compact"]).arg(&dir);
+    cmd = cmd.env("TMPDIR", world.path("tmp"));
+    let output = || tempfile::tempfile().unwrap();
+    cmd.command.stdout(OwnedFd::from(writer)).stderr(std::process::Stdio::null());
+    let decoding = cmd.spawn(output(), output());
+    reader.read_exact(&mut [0]).unwrap();
+    let links = fs::read_dir(format!("/proc/{}/fd", decoding.pid().as_raw_nonzero())).unwrap();
+    let links = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
+    let is_deleted = |link: &PathBuf| link.to_string_lossy().ends_with(" (deleted)");
+    let copies: Vec<PathBuf> = links.filter(is_deleted).collect();
+    assert!(matches!(&copies[..], [copy] if copy.starts_with(world.path("tmp"))), "{copies:?}");
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0, "it has no name");
+    let before = newest().unwrap().0;
+    wait_until("samples in the place of those", || (newest()?.0 > before + 20).then_some(()));
+    let mut tail = Vec::new();
+    let mut part = vec![0; 1 << 20];
+    loop {
+        let count = reader.read(&mut part).unwrap();
+        tail.extend_from_slice(&part[..count]);
+        if tail.len() > 32 << 20 {
+            tail.drain(..tail.len() - (8 << 20));
+        }
+        if count == 0 {
+            break;
+        }
+    }
+    decoding.end().has_status(0);
+    let (_, summary) = end_of(std::str::from_utf8(&tail).unwrap());
+    let number = |key: &str| summary[key].int();
+    assert_eq!((number("samples_kept"), number("samples_lost")), (samples, 0));
+    live.kill();
 }
 
 /// Makes segment number `segment` of `count` samples, each with `rows` rows of devices that no

@@ -17,7 +17,7 @@ pub struct Group {
 }
 
 pub fn main(args: &DecodeArgs) -> u8 {
-    let groups = match gather(&args.rings, &args.places) {
+    let groups = match gather(&args.rings, &args.places, dir_of(&args.output)) {
         Ok(groups) => groups,
         Err(error) => {
             term::error(error);
@@ -47,8 +47,17 @@ pub enum GatherError {
     Decode(#[from] DecodeError),
 }
 
-/// Opens what the user has named, run by run.
-pub fn gather(names: &[String], places: &Places) -> Result<Vec<Group>, GatherError> {
+/// Where the output goes; `None` for standard output.
+fn dir_of(output: &str) -> Option<&Path> {
+    (output != "-").then_some(Path::new(output))
+}
+
+/// Opens what the user has named, run by run; what is being written is copied to a file in `copy_dir`.
+pub fn gather(
+    names: &[String],
+    places: &Places,
+    copy_dir: Option<&Path>,
+) -> Result<Vec<Group>, GatherError> {
     let store = store(places);
     let mut groups: Vec<Group> = Vec::new();
     for name in names {
@@ -57,7 +66,7 @@ pub fn gather(names: &[String], places: &Places) -> Result<Vec<Group>, GatherErr
         if let Located::Run(run) = &located {
             run.unreadable_rings().iter().chain(&run.cut_off_rings()).for_each(term::warn);
         }
-        for ring in located.rings()? {
+        for ring in located.rings_by(copy_dir)? {
             let run_id = ring.header().run_id;
             let group = groups.iter_mut().find(|group| {
                 group.rings.first().is_some_and(|first| first.header().run_id == run_id)

@@ -37,7 +37,7 @@ enum Health {
 }
 
 pub fn main(args: &InfoArgs) -> u8 {
-    let groups = match gather(&args.rings, &args.places) {
+    let groups = match gather(&args.rings, &args.places, None) {
         Ok(groups) => groups,
         Err(error) => {
             term::error(error);

@@ -176,11 +176,7 @@ fn list(runs: &[FoundRun]) {
             RunState::Owing => "owing",
             RunState::Kept => "kept",
         };
-        let decoder = run.decoder();
-        let samples = match &decoder {
-            Ok(decoder) => decoder.summary().samples_kept.to_string(),
-            Err(_) => "?".to_owned(),
-        };
+        let samples = run.samples_kept().map_or_else(|_| "?".to_owned(), |it| it.to_string());
         let kind = run.manifest.as_ref().map_or("?", |manifest| manifest.benchmark_type.as_str());
         let places: Vec<String> = run.dirs.iter().map(|dir| dir.display().to_string()).collect();
         row([&run.run_id.to_string(), state, &samples, kind, &places.join(" ")]);

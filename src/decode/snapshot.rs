@@ -8,15 +8,16 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Opens a ring file that its recorder may be writing: what it holds now is copied to a file
-/// without a name, in memory, and that is what is decoded. Empty slots take no room there.
+/// Opens a ring file that its recorder may be writing: what it holds now is copied to `copy`, an empty file
+/// that nobody else writes to, and that is what is decoded. It is as long as the ring, and takes no room for
+/// slots that are empty.
 ///
-/// The copy is as large as the ring, and counts as the process's memory where memory is limited; the
-/// caller sees to it that there is enough.
+/// Each slot of the copy judges itself, as those of the ring do: one that was written meanwhile does not
+/// verify, or is the record of before.
 ///
 /// # Errors
 /// [`DecodeError`].
-pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
+pub fn snapshot(path: &Path, copy: File) -> Result<Ring, DecodeError> {
     let live = ring::open(path)?;
     let failed = |source| DecodeError::Snapshot { path: path.to_owned(), source };
     let layout = Ring::new(Box::new(live.try_clone().map_err(failed)?), path)?.header().layout;
@@ -24,15 +25,12 @@ pub fn snapshot(path: &Path) -> Result<Ring, DecodeError> {
     let copied = || {
         // No more than the ring: somebody may have made the file longer.
         let length = live.metadata()?.len().min(layout.file_bytes().0);
-        let copy =
-            File::from(rustix::fs::memfd_create("ringstat", rustix::fs::MemfdFlags::CLOEXEC)?);
         copy.set_len(length)?;
         // Records first: the names that they speak of were there before them.
         copy_range(&live, &copy, slots_offset..length)?;
-        copy_range(&live, &copy, 0..slots_offset)?;
-        Ok(copy)
+        copy_range(&live, &copy, 0..slots_offset)
     };
-    let copy = copied().map_err(failed)?;
+    copied().map_err(failed)?;
     Ok(Ring::new(Box::new(copy), path)?)
 }
 

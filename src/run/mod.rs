@@ -17,6 +17,7 @@ mod patience;
 mod recorder;
 mod recording;
 mod recover;
+mod scratch;
 mod store;
 mod system;
 mod trust;

@@ -48,9 +48,10 @@ impl FoundRun {
         let here = (self.empty_rings().len() < self.rings.len()).then(|| {
             let run = self.clone();
             // Without any, it is an error of the host as a whole.
-            let mut missing = if run.open().is_ok() { run.unreadable_rings() } else { Vec::new() };
+            let mut missing =
+                if run.open(None).is_ok() { run.unreadable_rings() } else { Vec::new() };
             missing.extend(run.spoiled_rings());
-            cluster::Here { open: Box::new(move || run.open()), missing }
+            cluster::Here { open: Box::new(move || run.open(None)), missing }
         });
         let cluster::Output { run, hosts: rings, mut unread } =
             cluster::output(&known, self.run_id, dir.as_deref(), &manifest.results_dir, here);

@@ -8,13 +8,12 @@ use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{MANIFEST, Manifest};
 use super::origin::Origin;
 use super::recording::not_removed;
+use super::scratch::copy_of_living;
 use super::trust::{are_of_one_user, distrust, why_not};
 use crate::cluster::launch::HostProgress;
-use crate::decode::{DecodeError, Decoder, snapshot};
+use crate::decode::{DecodeError, Decoder};
 use crate::place::Place;
 use crate::ring::{self, Ring, RingError};
-use crate::sampler::{NotEnoughMemory, check_memory};
-use crate::units::Bytes;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -52,24 +51,6 @@ pub struct FoundRun {
 
 /// Directories that are held open, by name.
 type Places = BTreeMap<PathBuf, Arc<Place>>;
-
-/// Copies a ring that is being written, if that leaves most of the memory to others.
-pub(super) fn copy_of_living(path: &Path) -> Result<Ring, DecodeError> {
-    let refused = |source| DecodeError::Snapshot { path: path.to_owned(), source };
-    // No more than the ring: somebody may have made the file longer.
-    let ring_bytes = Ring::open(path)?.header().layout.file_bytes();
-    let bytes = Bytes(fs::metadata(path).map_err(refused)?.len()).min(ring_bytes);
-    check_memory(bytes).map_err(|NotEnoughMemory { need_mb, available_mb, .. }| {
-        refused(io::Error::new(
-            io::ErrorKind::OutOfMemory,
-            format!(
-                "its {need_mb} MB are more than half of the {available_mb} MB of memory that are \
-                 available; wait until the run has ended: its ring is then read where it is"
-            ),
-        ))
-    })?;
-    snapshot(path)
-}
 
 impl FoundRun {
     /// The run in these directories, and in those that its manifest names beside them, if they are
@@ -131,9 +112,14 @@ impl FoundRun {
         Some(FoundRun { run_id, manifest, dirs, rings, state, places })
     }
 
-    /// Opens all rings that can be read.
-    pub(super) fn open(&self) -> Result<Vec<Ring>, DecodeError> {
-        let (rings, refused) = self.open_each();
+    /// Opens all rings that can be read; what is being written as it is now, copied to a file in `copy_dir` if
+    /// that can be.
+    pub(super) fn open(&self, copy_dir: Option<&Path>) -> Result<Vec<Ring>, DecodeError> {
+        let (rings, refused) = if self.state == RunState::Recording {
+            self.open_living(|path| copy_of_living(path, copy_dir))
+        } else {
+            self.copies().open_each()
+        };
         any_of(rings, refused)
     }
 
@@ -141,22 +127,31 @@ impl FoundRun {
         Copies { paths: &self.rings, run_id: self.run_id, open: |path: &Path| self.open_file(path) }
     }
 
-    /// Opens each ring; those that cannot be opened, what is known least of last.
+    /// Opens each ring, without looking at its records; those that cannot be opened, what is known least of
+    /// last.
     fn open_each(&self) -> (Vec<Ring>, Refused) {
-        let copies = self.copies();
-        if self.state != RunState::Recording {
-            return copies.open_each();
+        if self.state == RunState::Recording {
+            return self.open_living(|path| Ok(self.open_ring(path)?));
         }
+        self.copies().open_each()
+    }
+
+    /// Opens each ring of a living run, by `open` what its recorder may be writing.
+    fn open_living(
+        &self,
+        open: impl Fn(&Path) -> Result<Ring, DecodeError>,
+    ) -> (Vec<Ring>, Refused) {
+        let copies = self.copies();
         let (mut rings, mut refused) = (Vec::<Ring>::new(), Vec::new());
         for path in &self.rings {
-            // Of a living run the ring has all that its mirror has, and copies cost memory.
+            // Of a living run the ring has all that its mirror has.
             if rings.iter().any(|ring| ring.path().file_name() == path.file_name()) {
                 continue;
             }
             let ring = if self.is_at_rest(path) {
                 self.open_ring(path).map_err(DecodeError::from)
             } else {
-                copy_of_living(path)
+                open(path)
             };
             match ring.and_then(|ring| copies.of_this_run(ring)) {
                 Ok(ring) => rings.push(ring),
@@ -224,7 +219,24 @@ impl FoundRun {
     /// # Errors
     /// [`DecodeError`].
     pub fn decoder(&self) -> Result<Decoder, DecodeError> {
-        Decoder::new(self.open()?)
+        Decoder::new(self.open(None)?)
+    }
+
+    /// How many samples its rings have that count. Those of a living run are counted where they are.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn samples_kept(&self) -> Result<u64, DecodeError> {
+        if self.state != RunState::Recording {
+            return Ok(self.decoder()?.summary().samples_kept);
+        }
+        let (rings, refused) = self.open_each();
+        let (mut samples, mut most) = (0, 0);
+        for ring in any_of(rings, refused)? {
+            samples += ring.scan()?.valid;
+            most = ring.header().max_samples;
+        }
+        Ok(samples.min(most))
     }
 
     /// The first of its directories that may be somebody else's, and why. Its manifest may then say

@@ -3,7 +3,8 @@
 
 use super::dirs::{default_mirror_base, default_ring_base};
 use super::manifest::Manifest;
-use super::recover::{FoundRun, copy_of_living, is_living};
+use super::recover::{FoundRun, is_living};
+use super::scratch::copy_of_living;
 use crate::decode::DecodeError;
 use crate::ring::Ring;
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,18 +130,27 @@ impl Store {
 }
 
 impl Located {
-    /// Opens all rings of it; those of a living run as they are now.
+    /// Opens all rings of it; those of a living run as they are now, see [`rings_by`](Self::rings_by).
     ///
     /// # Errors
     /// [`DecodeError`].
     pub fn rings(&self) -> Result<Vec<Ring>, DecodeError> {
+        self.rings_by(None)
+    }
+
+    /// As [`rings`](Self::rings): what is being written is copied to a file without a name in `copy_dir`, such
+    /// as the directory that the output goes to, and where that cannot be to one in `TMPDIR` or `/var/tmp`.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn rings_by(&self, copy_dir: Option<&Path>) -> Result<Vec<Ring>, DecodeError> {
         match self {
-            Located::File(path) => {
-                let living = dir_of(path).is_some_and(is_living);
-                Ok(vec![if living { copy_of_living(path)? } else { Ring::open(path)? }])
+            Located::File(path) if dir_of(path).is_some_and(is_living) => {
+                Ok(vec![copy_of_living(path, copy_dir)?])
             }
+            Located::File(path) => Ok(vec![Ring::open(path)?]),
             Located::Run(run) if run.rings.is_empty() => Err(DecodeError::NoRings),
-            Located::Run(run) => run.open(),
+            Located::Run(run) => run.open(copy_dir),
         }
     }
 

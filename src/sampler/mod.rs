@@ -24,7 +24,7 @@ pub use clock::{Control, SystemClock};
 pub use mirror::MirrorSettings;
 pub use segments::{SegmentError, SegmentPlan, file_name};
 pub use sleeper::{Probe, Started};
-pub(crate) use storage::{NotEnoughMemory, check_memory};
+pub(crate) use storage::{Medium, check_free, check_memory};
 
 use crate::source::SourceDef;
 use clock::Clock;
