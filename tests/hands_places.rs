@@ -6,6 +6,8 @@
 //! | a default directory is a link, another user's, or open to others | not used: private memory, or no mirror, and a warning (`cli_fallbacks`) |
 //! | a run's directory is exchanged for a link | the link is not followed: nothing is made, changed or removed behind it |
 //! | another user's run in a shared directory | not seen by `recover`; refused when it is named |
+//! | a file, link, pipe or directory with the name of the ring's next segment | left alone; the segment is in private memory, copied to the mirror every second, and a warning; the one behind it has its file again |
+//! | the same with that of the mirror's | left alone; the ring goes on, the mirror without what begins there, and a warning |
 //! | a link, pipe or file with the name of a final file | left alone, not opened, not waited for; the name is bumped |
 //! | recorders with the same everything | each has a run and files of its own |
 //! | the number of a dead recorder belongs to another process | it is dead all the same |
@@ -334,4 +336,94 @@ fn a_ring_that_is_cut_off_while_the_final_files_are_written_costs_what_only_it_h
     assert_true_and_accounted(&world, &files);
     assert_eq!(files.summary()["samples_lost"].int(), 0, "the mirror was complete");
     assert_eq!(entries(&world.rings()), [""; 0]);
+}
+
+/// What somebody has put where a run's next segment is to go.
+struct InTheWay {
+    path: PathBuf,
+    what: &'static str,
+}
+
+impl InTheWay {
+    fn put(world: &World, path: PathBuf, what: &'static str) -> InTheWay {
+        match what {
+            "a file" => fs::write(&path, "theirs").unwrap(),
+            "a link" => symlink(world.write("victim", "theirs"), &path).unwrap(),
+            "a link to nothing" => symlink(world.path("nothing"), &path).unwrap(),
+            "a pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+            _ => fs::create_dir(&path).unwrap(),
+        }
+        InTheWay { path, what }
+    }
+
+    /// It is as it was put there, and nothing has gone through it.
+    fn assert_untouched(&self, world: &World) {
+        let kind = fs::symlink_metadata(&self.path).unwrap().file_type();
+        match self.what {
+            "a file" => assert_eq!(fs::read(&self.path).unwrap(), b"theirs"),
+            "a link" => assert!(kind.is_symlink()),
+            "a link to nothing" => assert!(kind.is_symlink() && !world.path("nothing").exists()),
+            "a pipe" => assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind)),
+            _ => assert!(kind.is_dir() && entries(&self.path).is_empty()),
+        }
+        let victim = world.path("victim");
+        assert!(!victim.exists() || fs::read(victim).unwrap() == b"theirs");
+    }
+}
+
+/// Has the segment begin in whose place something lies, and another one; whether it is the ring's or the
+/// mirror's, that is left alone, no sample is lost, and it is said.
+fn with_something_in_the_way(what: &'static str, base: &str) {
+    let world = World::in_memory();
+    let procfs = world.own_proc();
+    let options = ["--interval", "10ms", "--max-samples", "3000", "--sync-interval", "50ms"];
+    let more = ["--procfs", procfs.to_str().unwrap()];
+    let live = world.record(&[&options[..], &more].concat()).start();
+    let [dir, mirror] = [world.run_dir(&world.rings()), world.run_dir(&world.mirrors())];
+    for dir in [&dir, &mirror] {
+        world.wait_for_samples(&dir.join("00000.ring"), 5);
+    }
+    let of_base = if base == "rings" { &dir } else { &mirror };
+    let in_the_way = InTheWay::put(&world, of_base.join("00001.ring"), what);
+    let change = |name: &str| {
+        let vmstat = fs::read_to_string(procfs.join("vmstat")).unwrap();
+        fs::write(procfs.join("vmstat"), format!("{vmstat}{name} 7\n")).unwrap();
+    };
+    change("first_change");
+    let other = if base == "rings" { &mirror } else { &dir };
+    world.wait_for_samples(&other.join("00001.ring"), 5);
+    in_the_way.assert_untouched(&world);
+    change("second_change");
+    world.wait_for_samples(&dir.join("00002.ring"), 5);
+    in_the_way.assert_untouched(&world);
+    live.signal(Signal::INT);
+    let in_place = format!("{}: File exists", in_the_way.path.display());
+    let mirrors = format!("no complete mirror in {}: File exists", mirror.display());
+    let refused = if base == "rings" { in_place } else { mirrors };
+    live.end().has_status(0).says(&[&refused, "00001.ring was put there by somebody else"]);
+    let files = world.files();
+    let count = |key: &str| files.summary()[key].int();
+    assert_eq!((count("samples_lost"), count("segments")), (0, 3), "{what} in {base}");
+    assert_eq!(count("samples_kept"), count("samples_taken"));
+    common::format::ticks_add_up(files.summary(), files.samples()).unwrap();
+    let has = |name: &str| files.samples().iter().filter(|it| it["vmstat"].has(name)).count();
+    assert!(has("first_change") >= 10 && has("second_change") >= 5);
+    in_the_way.assert_untouched(&world);
+    // There is nothing else.
+    assert_eq!(entries(of_base), ["00001.ring"]);
+    assert!(!other.exists());
+}
+
+#[test]
+fn what_lies_under_the_name_of_the_next_segment_is_left_alone_and_costs_no_sample() {
+    let kinds = ["a file", "a link", "a link to nothing", "a pipe", "a directory"];
+    for base in ["rings", "mirrors"] {
+        std::thread::scope(|scope| {
+            let running = kinds
+                .map(|what| (what, scope.spawn(move || with_something_in_the_way(what, base))));
+            for (what, thread) in running {
+                assert!(thread.join().is_ok(), "the case is: {what} among the {base}");
+            }
+        });
+    }
 }

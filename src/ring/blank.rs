@@ -1,7 +1,7 @@
 //! Whether a file that cannot be read as a ring was ever begun as one. Reads; knows nothing of why it
 //! could not be read.
 
-use super::layout::HEADER_BYTES;
+use super::layout::{HEADER_BYTES, MAGIC};
 use super::reader::ReadAt;
 use std::io;
 
@@ -40,6 +40,14 @@ pub(crate) fn is_blank(bytes: &dyn ReadAt) -> io::Result<bool> {
         }
         offset += count as u64;
     }
+}
+
+/// Whether `bytes` begin as a ring does, of either byte order, or as one that was not begun, or is empty.
+pub(crate) fn may_be_ring(bytes: &dyn ReadAt) -> bool {
+    let mut magic = [0; 8];
+    let read = bytes.read_at(&mut magic, 0);
+    // What cannot be read may be anything.
+    read.is_err() || [0, MAGIC, MAGIC.swap_bytes()].contains(&u64::from_ne_bytes(magic))
 }
 
 #[cfg(all(test, not(loom)))]

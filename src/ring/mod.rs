@@ -28,7 +28,7 @@ pub use reader::{ReadAt, Ring, RingError, Scan};
 pub use slot::{Draft, SlotState};
 pub use writer::{RingWriter, Segment};
 
-pub(crate) use blank::is_blank;
+pub(crate) use blank::{is_blank, may_be_ring};
 pub(crate) use dictionary::read as read_entry;
 pub(crate) use guard::let_through;
 pub(crate) use layout::{ENTRY_WORDS, HEADER_BYTES, SLOT_HEAD_WORDS};

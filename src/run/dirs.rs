@@ -4,11 +4,12 @@
 use super::cluster::HOSTS_DIR;
 use super::patience::{PATIENCE, within, within_or};
 use crate::place::Place;
+use crate::ring;
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, TryLockError};
 use std::io::{
     self,
-    ErrorKind::{DirectoryNotEmpty, NotADirectory},
+    ErrorKind::{self, DirectoryNotEmpty, NotADirectory},
 };
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -235,7 +236,13 @@ fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
     };
     let mut result = Ok(());
     for name in names.iter().filter(|name| own(name)) {
-        result = result.and(gone(place.remove(name)));
+        let removed = if name.ends_with(".ring") && is_of_others(place, name) {
+            let what = "was put there by somebody else, and stays until it is moved away";
+            Err(io::Error::other(format!("{name} {what}")))
+        } else {
+            gone(place.remove(name))
+        };
+        result = result.and(removed);
     }
     if names.iter().any(|name| name == HOSTS_DIR) {
         // Neither a link in its place nor one in it is followed.
@@ -247,6 +254,21 @@ fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
         Err(error) if matches!(error.kind(), DirectoryNotEmpty | NotADirectory) => result,
         removed => result.and(gone(removed)),
     }
+}
+
+/// Whether what has a ring's name cannot be one: it is no plain file, or has neither the beginning of a
+/// ring nor the mode of one. A ring that others have overwritten in its place still has that.
+fn is_of_others(place: &Place, name: &str) -> bool {
+    let file = match place.read(name) {
+        Ok(file) => file,
+        Err(error) => {
+            let is_link = error.raw_os_error() == Some(libc::ELOOP);
+            return is_link || error.kind() == ErrorKind::InvalidInput;
+        }
+    };
+    // What cannot be read may have been ours.
+    let has_mode = file.metadata().map_or(true, |meta| meta.mode() & 0o7777 == 0o600);
+    !has_mode && !ring::may_be_ring(&file)
 }
 
 fn no_answer() -> io::Error {
@@ -308,5 +330,29 @@ mod tests {
         fs::remove_file(path.join("notes.txt")).unwrap();
         run.remove("run.json").unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_others_have_put_under_the_name_of_a_ring_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), Uuid::from_u128(7)).unwrap();
+        let path = |name: &str| run.path().join(name);
+        let write = |name: &str, bytes: &[u8], mode| {
+            fs::write(path(name), bytes).unwrap();
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("00000.ring", b"RINGSTAT and more", 0o644);
+        write("00001.ring", b"overwritten", 0o600);
+        write("00002.ring", b"\0\0\0\0\0\0\0\0 not begun", 0o400);
+        write("00003.ring", b"", 0o644);
+        write("00004.ring", b"theirs", 0o644);
+        symlink(path("00000.ring"), path("00005.ring")).unwrap();
+        fs::create_dir(path("00006.ring")).unwrap();
+        let said = run.remove("run.json").unwrap_err().to_string();
+        let mut left: Vec<_> =
+            fs::read_dir(run.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["00004.ring", "00005.ring", "00006.ring"]);
+        assert!(said.contains(".ring was put there by somebody else, and stays"), "{said}");
     }
 }

@@ -218,7 +218,12 @@ impl<D: Disk> Copier<D> {
             self.sync();
         }
         while self.is_superseded(self.synced_end()) {
-            self.disk.remove(&self.copies.remove(0).name);
+            let Copy { name, file, original, .. } = self.copies.remove(0);
+            let bytes = original.segment.header().layout.file_bytes();
+            // Others may have put something of theirs in its place.
+            if self.disk.damage(&name, &file, bytes).is_none_or(|(_, is_there)| is_there) {
+                self.disk.remove(&name);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use super::copy::Original;
 use super::mirror::MirrorFeed;
 use super::storage::{Medium, NotEnoughMemory, Storage, check_memory};
 use super::take::SampleTaker;
-use super::watch::{CUT_OFF, Watch};
+use super::watch::{self, CUT_OFF, Watch};
 use crate::description::Description;
 use crate::place;
 use crate::ring::{
@@ -129,6 +129,13 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Whether its name leads to it, and not to what others have put there.
+    fn is_there(&self, path: &Path) -> bool {
+        let bytes = self.segment.header().layout.file_bytes();
+        let damage = self.file.as_ref().and_then(|file| watch::damage(file, path, bytes));
+        damage.is_none_or(|what| what == CUT_OFF)
+    }
+
     fn original(&self) -> Original {
         Original { segment: self.segment.clone(), description: self.description.clone() }
     }
@@ -400,7 +407,9 @@ impl Segments {
         let mut ends = ends.into_iter();
         self.kept.retain(|kept| {
             let wanted = ends.next().is_none_or(|end| end > oldest_wanted);
-            if let (false, Some(path)) = (wanted, &kept.path) {
+            if let (false, Some(path)) = (wanted, &kept.path)
+                && kept.is_there(path)
+            {
                 let _ = place::remove_file(path);
             }
             wanted
