@@ -51,7 +51,7 @@ const PLACES: [Place; 4] = [Place::Ring, Place::Mirror, Place::Results, Place::A
 /// What a file system may not give to the last file on it: it is given in blocks.
 const SLACK_KIB: u64 = 8;
 
-/// A world of which one part, or all, lies on a disk of a few hundred kB.
+/// A world of which one part, or all, lies on a small disk.
 struct Scene {
     world: World,
     place: Place,
@@ -63,17 +63,21 @@ struct Scene {
 
 impl Scene {
     fn new(kind: Kind, place: Place, what: &str) -> Scene {
+        Scene::of_size("3m", kind, place, what)
+    }
+
+    fn of_size(size: &str, kind: Kind, place: Place, what: &str) -> Scene {
         let world = World::new();
         let disk = world.path("disk");
         let disk: Box<dyn Any> = match kind {
-            Kind::Memory => Box::new(Tmpfs::over(&disk, "size=3m,nr_inodes=40")),
-            Kind::Ext4 => Box::new(LoopExt4::over(&disk, "3m", &["-N", "40", "-m", "0"])),
+            Kind::Memory => Box::new(Tmpfs::over(&disk, &format!("size={size},nr_inodes=40"))),
+            Kind::Ext4 => Box::new(LoopExt4::over(&disk, size, &["-N", "40", "-m", "0"])),
         };
         for dir in ["disk/ours", "disk/ours/rings", "disk/ours/mirrors", "disk/ours/results"] {
             fs::create_dir(world.path(dir)).unwrap();
         }
         let shm: Box<dyn Any> = Box::new(Tmpfs::over(Path::new("/dev/shm"), "size=50m,mode=1777"));
-        let what = format!("{what}, {place:?} on {kind:?}");
+        let what = format!("{what}, {place:?} on {kind:?} of {size}");
         println!("{what}");
         Scene { world, place, what, mounts: Some([disk, shm]) }
     }
@@ -92,6 +96,10 @@ impl Scene {
     }
 
     fn run_sh(&self, script: &str) -> Cmd {
+        self.run_with(&OPTIONS, script)
+    }
+
+    fn run_with(&self, options: &[&str], script: &str) -> Cmd {
         let [rings, mirrors] = self.ring_dirs();
         let results = self.results();
         let dirs = [
@@ -102,7 +110,7 @@ impl Scene {
             "--results-dir",
             results.to_str().unwrap(),
         ];
-        self.world.run_sh(&[&OPTIONS[..], &dirs].concat(), script)
+        self.world.run_sh(&[options, &dirs].concat(), script)
     }
 
     /// Takes all room but `kib`.
@@ -196,6 +204,72 @@ fn a_disk_without_room_costs_no_sample() {
                     assert_eq!(said, expected, "{}: {}", scene.what, ran.stderr);
                     scene.has_lost_nothing(ran, || scene.make_room());
                 }
+            }
+        }
+    });
+}
+
+/// Less than any ring takes, whose names alone have room for 512 kB; the files go on it or do not.
+const TINY: &str = "400k";
+
+#[test]
+fn a_disk_of_a_few_hundred_kilobytes_costs_no_sample() {
+    with_own_mounts("tiny disks", || {
+        for kind in KINDS {
+            for place in PLACES {
+                let is_on = |other| [other, Place::All].contains(&place);
+                for kib in [0, 1, 4, 12, 40, 300] {
+                    let scene = Scene::of_size(TINY, kind, place, &format!("{kib} kB left"));
+                    scene.fill(kib);
+                    let ran = scene.run_sh(BRIEFLY).ends_with(4);
+                    assert_eq!(ran.stdout, "ran\n");
+                    let said = ["no ring", "no mirror"].map(|what| ran.stderr.contains(what));
+                    assert_eq!(said, [is_on(Place::Ring), is_on(Place::Mirror)], "{}", ran.stderr);
+                    scene.has_lost_nothing(ran, || scene.make_room());
+                }
+                let scene = Scene::of_size(TINY, kind, place, "filled in mid-run");
+                let live = begun(&scene);
+                scene.fill(0);
+                let ran = ended(&scene, live);
+                scene.has_lost_nothing(ran, || scene.make_room());
+                let scene = Scene::of_size(TINY, kind, place, "inodes taken in mid-run");
+                let live = begun(&scene);
+                scene.take_inodes(0);
+                let ran = ended(&scene, live);
+                scene.has_lost_nothing(ran, || scene.make_room());
+            }
+        }
+    });
+}
+
+/// What is written of the files until the room is gone.
+#[test]
+fn room_that_runs_out_while_the_files_are_written_leaves_the_rings_and_no_half_file() {
+    with_own_mounts("tiny disks", || {
+        for kind in KINDS {
+            let scene = Scene::of_size(TINY, kind, Place::Results, "the files are larger");
+            let options =
+                ["--interval", "2ms", "--max-samples", "400", "--sources", "vmstat,meminfo"];
+            let live = scene.run_with(&options, UNTIL_TOLD).start();
+            let [rings, _] = scene.ring_dirs();
+            let ring = scene.world.run_dir(&rings).join("00000.ring");
+            scene.world.wait_for_samples(&ring, 400);
+            let ran = ended(&scene, live).says(&["No space left", "safe in", "ringstat recover /"]);
+            assert_eq!(entries(&scene.results()), [""; 0], "{}", scene.what);
+            assert!(ring.exists());
+            // A larger disk.
+            let other = scene.world.path("other");
+            let [.., dir] = advice(&ran)[..] else { ran.fail("no advice") };
+            scene.world.ringstat(&["recover", dir, "-o"]).arg(&other).succeeds();
+            let files = Files::of(&other);
+            let written: u64 =
+                entries(&other).iter().map(|it| fs::metadata(other.join(it)).unwrap().len()).sum();
+            assert!(written > 400 << 10, "{written} bytes would have had room");
+            assert_eq!(files.samples().len(), 400);
+            assert_eq!(files.summary()["samples_lost"].int(), 0);
+            assert_eq!(files.metadata["exit_status"].int(), 4);
+            for dir in scene.ring_dirs() {
+                assert_eq!(entries(&dir), [""; 0], "{}", scene.what);
             }
         }
     });
@@ -447,6 +521,35 @@ fn a_limit_on_the_size_of_files_kills_nothing() {
     }
     println!("{complete} complete at once, {kept} kept and recovered, {lost} said to be lost");
     assert!(complete > 0 && lost > 0);
+}
+
+/// A ring below the limit, and files above it.
+#[test]
+fn files_that_are_larger_than_a_limit_leave_the_ring_and_a_sentence_that_says_where() {
+    const LIMIT: u64 = 1_500_000;
+    let world = World::new();
+    let options = ["--interval", "2ms", "--max-samples", "1000", "--no-mirror", "--sources"];
+    let cmd = world.run_sh(&[&options[..], &["vmstat,meminfo"]].concat(), UNTIL_TOLD);
+    let live = cmd.behind("prlimit", &[&format!("--fsize={LIMIT}")]).start();
+    let ring = world.run_dir(&world.rings()).join("00000.ring");
+    world.wait_for_samples(&ring, 1000);
+    assert!(fs::metadata(&ring).unwrap().len() < LIMIT);
+    world.write("end", "");
+    let dir = ring.parent().unwrap().to_str().unwrap();
+    let safe = format!("safe in {dir}");
+    let ran = live.end().has_status(4);
+    let ran = ran.says(&["File too large", &safe, &format!("ringstat recover {dir}")]);
+    assert_eq!(entries(&world.results()), [""; 0], "nothing half");
+    assert!(ring.exists());
+    world.take_the_advice(&ran).has_status(0);
+    let files = world.files();
+    assert_eq!(files.samples().len(), 1000);
+    assert!(files.last()["collection"]["at_stop"].bool());
+    assert_eq!(files.summary()["samples_lost"].int(), 0);
+    assert_eq!(files.metadata["exit_status"].int(), 4);
+    let of = |name: &String| fs::metadata(world.results().join(name)).unwrap().len();
+    assert!(entries(&world.results()).iter().map(of).max().unwrap() > LIMIT);
+    world.assert_no_rings();
 }
 
 #[test]
