@@ -3,7 +3,7 @@
 
 use super::copies::{Copies, Refused, any_of};
 use super::decoded::{manifest_of, system_of};
-use super::dirs::{RunDir, Taken, is_own};
+use super::dirs::{RunDir, Taken, is_of_others, is_own};
 use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
 use super::manifest::{MANIFEST, Manifest};
 use super::origin::Origin;
@@ -101,7 +101,13 @@ impl FoundRun {
         }
         let is_unused =
             |dir: &PathBuf| names_in(dir, &places).iter().all(|name| is_temporary(name));
-        if manifest.is_none() && rings.is_empty() && !dirs.iter().all(is_unused) {
+        // What others have put there stays when a run's directory is removed.
+        let is_nothing = || {
+            rings
+                .iter()
+                .all(|ring| Place::of(ring).is_ok_and(|(place, name)| is_of_others(&place, name)))
+        };
+        if manifest.is_none() && is_nothing() && !dirs.iter().all(is_unused) {
             return None;
         }
         let state = match &manifest {
