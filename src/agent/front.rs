@@ -22,8 +22,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long it may take to end: longer than it waits itself for its sampler and its mirror.
 const ENDING: Duration = Duration::from_secs(60);
 /// Between two looks whether there is still anything to do, while nothing is heard: a server does not know
-/// for hours of a connection that was lost without a word (`TCPKeepAlive`, sshd_config(5)), and each look
-/// costs the host as much as a part of a sample.
+/// for hours of a connection that was lost without a word (`TCPKeepAlive`, sshd_config(5)).
 const LOOK: Duration = Duration::from_secs(45);
 /// How long a launcher may be silent after the recorder has ended.
 const FORGOTTEN: Duration = Duration::from_secs(600);
@@ -134,7 +133,9 @@ impl<M: Machine, W: Write> Front<M, W> {
     /// that there was to do, or the launcher has gone without a word.
     fn is_forgotten(&self, silent: Duration) -> bool {
         let Some(place) = &self.place else { return silent >= FORGOTTEN };
-        !rings::is_living(place) && (silent >= FORGOTTEN || rings::dirs(place).is_empty())
+        // What costs least first: as a rule its recorder lives, and this is looked at in mid-run.
+        let may_be = silent >= FORGOTTEN || rings::dirs(place).is_empty();
+        may_be && !rings::is_living(place)
     }
 
     /// Answers; whether the conversation goes on.
