@@ -82,13 +82,15 @@ pub(super) struct Front<M, W> {
     /// As they were listed last.
     files: Vec<RingFile>,
     out: Vec<u8>,
+    /// Whether there was anything of the run here while it was asked for.
+    has_met: bool,
     /// Where the launcher hears it.
     to: W,
 }
 
 impl<M: Machine, W: Write> Front<M, W> {
     pub fn new(machine: M, to: W) -> Front<M, W> {
-        Front { machine, place: None, files: Vec::new(), out: Vec::new(), to }
+        Front { machine, place: None, files: Vec::new(), out: Vec::new(), has_met: false, to }
     }
 
     /// Answers what comes from the launcher, until it is over.
@@ -134,7 +136,8 @@ impl<M: Machine, W: Write> Front<M, W> {
     fn is_forgotten(&self, silent: Duration) -> bool {
         let Some(place) = &self.place else { return silent >= FORGOTTEN };
         // What costs least first: as a rule its recorder lives, and this is looked at in mid-run.
-        let may_be = silent >= FORGOTTEN || rings::dirs(place).is_empty();
+        let is_removed = self.has_met && rings::dirs(place).is_empty();
+        let may_be = silent >= FORGOTTEN || is_removed;
         may_be && !rings::is_living(place)
     }
 
@@ -196,8 +199,11 @@ impl<M: Machine, W: Write> Front<M, W> {
         ask_recorder(self.place()?, question, patience)
     }
 
-    fn state(&self, question: Ask) -> RecorderState {
-        self.place.as_ref().map_or(RecorderState::None, |place| state_of(place, question, ANSWER))
+    fn state(&mut self, question: Ask) -> RecorderState {
+        let state =
+            self.place.as_ref().map_or(RecorderState::None, |it| state_of(it, question, ANSWER));
+        self.has_met |= state != RecorderState::None;
+        state
     }
 
     fn prepare(&mut self, settings: Settings) -> Result<Reply, String> {
@@ -211,6 +217,7 @@ impl<M: Machine, W: Write> Front<M, W> {
             }
         }
         self.machine.start(&RecorderOrder { place, settings })?;
+        self.has_met = true;
         Ok(Reply::Prepared)
     }
 
@@ -298,6 +305,8 @@ mod tests {
         words: Cell<u32>,
         looks: Cell<u32>,
         most: u32,
+        /// What somebody removes meanwhile.
+        removed: Option<std::path::PathBuf>,
     }
 
     impl Machine for Silent {
@@ -307,6 +316,7 @@ mod tests {
                 return true;
             }
             self.looks.set(self.looks.get() + 1);
+            self.removed.iter().for_each(|dir| drop(std::fs::remove_dir_all(dir)));
             self.looks.get() > self.most
         }
 
@@ -330,8 +340,8 @@ mod tests {
         let place = Place { run_id, ring_base, mirror_base };
         put_control(&Request::Attach(place), &mut said).unwrap();
         // How often it looks before it ends, or its connection does.
-        let looks = |most| {
-            let machine = Silent { words: Cell::new(1), looks: Cell::new(0), most };
+        let looks = |most, removed| {
+            let machine = Silent { words: Cell::new(1), looks: Cell::new(0), most, removed };
             let mut front = Front::new(machine, io::sink());
             front.run("0123", &mut &*said).unwrap();
             front.machine.looks.get()
@@ -339,11 +349,11 @@ mod tests {
         let living = RunDir::create(&base, run_id).unwrap();
         let dir = living.path().to_owned();
         std::fs::write(dir.join(file_name(0)), [1]).unwrap();
-        assert_eq!(looks(3), 4, "its recorder lives");
+        assert_eq!(looks(3, None), 4, "its recorder lives");
         drop(living);
-        assert_eq!(looks(3), 4, "somebody may ask for its rings");
-        std::fs::remove_dir_all(dir).unwrap();
-        assert_eq!(looks(3), 1);
+        assert_eq!(looks(3, None), 4, "somebody may ask for its rings");
+        assert_eq!(looks(3, Some(dir)), 1);
+        assert_eq!(looks(3, None), 4, "it may be about to be prepared");
     }
 
     #[test]
