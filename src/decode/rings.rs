@@ -83,6 +83,9 @@ pub enum DecodeError {
         /// What they may be.
         most: u64,
     },
+    /// Whoever waits for the end of a run has waited enough.
+    #[error("there was no time to read it before the end of the run")]
+    Late,
     /// Hosts that do not make one time series.
     #[error("cannot put the hosts into one time series: {what}")]
     Hosts {

@@ -10,7 +10,10 @@ use super::system;
 use crate::cluster::clock;
 use crate::cluster::launch::HostProgress;
 use crate::decode::metadata::SystemInfo;
-use crate::decode::{ClusterDecoder, DecodeError, Decoder, HostSummary, OpenRings, TimeSeriesData};
+use crate::decode::{
+    ClusterDecoder, DecodeError, Decoder, HostData, HostRings, HostSummary, OpenRings,
+    TimeSeriesData,
+};
 use crate::description::Description;
 use crate::sampler::SamplerEnd;
 use std::fmt;
@@ -112,6 +115,17 @@ impl Settled {
 const LEAST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the rings are read again because somebody changes them meanwhile.
 const ATTEMPTS: usize = 5;
+/// From the deadline on the rings of a host are not opened.
+fn open_before(deadline: Instant, host: &mut HostRings) {
+    let data = std::mem::replace(&mut host.data, HostData::Nothing);
+    host.data = match data {
+        HostData::Rings(open) => HostData::Rings(Box::new(move || {
+            if Instant::now() < deadline { open() } else { Err(DecodeError::Late) }
+        })),
+        other => other,
+    };
+}
+
 /// What is said of a run's directory that outlives its run.
 pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
     format!(
@@ -249,12 +263,17 @@ impl Recording {
     pub fn cluster_decoder(&self) -> Result<ClusterDecoder, DecodeError> {
         self.settled(|settled| {
             settled.collect(&mut |_| {});
-            Ok(self.decode_all(settled)?.0)
+            Ok(self.decode_all(settled, None)?.0)
         })
     }
 
-    /// Beside the decoder, the hosts of which samples may be missing.
-    fn decode_all(&self, settled: &Settled) -> Result<(ClusterDecoder, Vec<String>), DecodeError> {
+    /// Beside the decoder, the hosts of which samples may be missing: among them those whose rings were still to
+    /// be read at the deadline.
+    fn decode_all(
+        &self,
+        settled: &Settled,
+        deadline: Option<Instant>,
+    ) -> Result<(ClusterDecoder, Vec<String>), DecodeError> {
         let Some(known) = &settled.manifest.cluster else {
             let one = self.decode_one()?;
             let unread = one.unread().iter().map(|(host, _)| host.clone()).collect();
@@ -265,13 +284,16 @@ impl Recording {
         let open: OpenRings = Box::new(move || Ok(inner.rings.whole_copies()?));
         let here = cluster::Here { open, missing: Vec::new() };
         let dir = settled.hosts_dir();
-        let cluster::Output { run, hosts, mut unread } = cluster::output(
+        let cluster::Output { run, mut hosts, mut unread } = cluster::output(
             known,
             self.inner.run_id,
             dir.as_deref(),
             &settled.manifest.results_dir,
             Some(here),
         );
+        if let Some(deadline) = deadline {
+            hosts.iter_mut().for_each(|host| open_before(deadline, host));
+        }
         let decoder = ClusterDecoder::new(run, hosts)?;
         unread.extend(decoder.unread().iter().map(|(host, _)| host.clone()));
         Ok((decoder, unread))
@@ -387,7 +409,7 @@ impl Recording {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let (decoder, unread) = self.decode_all(settled)?;
+            let (decoder, unread) = self.decode_all(settled, deadline)?;
             settled.unread = unread;
             settled.manifest.warnings.clone_from(&warnings);
             for (host, error) in decoder.unread() {
@@ -465,6 +487,19 @@ mod tests {
     use crate::cluster::hosts::HostSpec;
     use crate::cluster::record::{HostRecord, HostState};
     use crate::run::ClusterManifest;
+
+    #[test]
+    fn rings_are_not_opened_when_the_end_has_waited_enough() {
+        let opened = |deadline| {
+            let open: OpenRings = Box::new(|| Ok(Vec::new()));
+            let mut host = HostRings::new("a", HostData::Rings(open));
+            open_before(deadline, &mut host);
+            let HostData::Rings(open) = host.data else { panic!() };
+            open()
+        };
+        assert!(matches!(opened(clock::after(Duration::MAX)), Ok(rings) if rings.is_empty()));
+        assert!(matches!(opened(Instant::now()), Err(DecodeError::Late)));
+    }
 
     #[test]
     fn a_run_of_hosts_whose_own_sampler_has_not_ended_keeps_its_rings() {
