@@ -100,15 +100,20 @@ pub fn drift_ppm(start: &Offset, end: &Offset) -> Option<f64> {
     (moved_ns.abs() > doubt_ns).then(|| moved_ns as f64 / elapsed_ns as f64 * 1e6)
 }
 
-/// Whether their clock, as it was `found`, runs otherwise than it was `taken` to: beyond the doubt of what was
-/// found, but not beyond what a clock can drift ([`MOST_DRIFT_PPM`]) from what was measured then. One that was
-/// set or stood still is another clock.
-pub fn has_drifted(taken: &Offset, found: &Offset) -> bool {
+/// Whether their clock, as it was `found`, is farther from where it was `taken` to be than is in doubt, and
+/// than is `worth` anything, ns.
+pub fn has_drifted(taken: &Offset, found: &Offset, worth_ns: u64) -> bool {
     let moved_ns = taken.monotonic_ns.abs_diff(found.monotonic_ns);
-    let elapsed_ns = found.at_ns.saturating_sub(taken.at_ns);
-    let doubt_ns = taken.uncertainty_ns.saturating_add(found.uncertainty_ns);
-    let most_ns = (elapsed_ns / 1_000_000).saturating_mul(MOST_DRIFT_PPM).saturating_add(doubt_ns);
-    found.uncertainty_ns < moved_ns && moved_ns <= most_ns
+    moved_ns > found.uncertainty_ns.max(worth_ns)
+}
+
+/// Whether a clock has moved between two measurements by more than any drifts ([`MOST_DRIFT_PPM`]): one of the
+/// two hosts was suspended, or started anew, and it is another clock.
+pub fn has_leapt(before: &Offset, found: &Offset) -> bool {
+    let moved_ns = before.monotonic_ns.abs_diff(found.monotonic_ns);
+    let elapsed_ns = found.at_ns.saturating_sub(before.at_ns);
+    let doubt_ns = before.uncertainty_ns.saturating_add(found.uncertainty_ns);
+    moved_ns > (elapsed_ns / 1_000_000).saturating_mul(MOST_DRIFT_PPM).saturating_add(doubt_ns)
 }
 
 /// Whether what was `found` tells more than what was `known` before: one trip may say less than many did, as
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_has_drifted_only_where_no_doubt_and_no_leap_explains_it() {
+    fn a_clock_has_drifted_or_leapt_only_where_no_doubt_explains_it() {
         let at = |at_ns, monotonic_ns, uncertainty_ns| Offset {
             at_ns,
             wall_ns: 0,
@@ -182,12 +187,14 @@ mod tests {
             uncertainty_ns,
         };
         let taken = at(0, 1000, 5000);
-        let is_so = |found| has_drifted(&taken, &found);
-        assert!(!is_so(at(SECOND, 1000, 0)) && !is_so(at(SECOND, 3000, 2000)));
-        assert!(is_so(at(SECOND, 3001, 2000)) && is_so(at(SECOND, -1001, 2000)));
+        let drifted = |found, worth_ns| has_drifted(&taken, &found, worth_ns);
+        assert!(!drifted(at(SECOND, 1000, 0), 0) && !drifted(at(SECOND, 3000, 2000), 0));
+        assert!(drifted(at(SECOND, 3001, 2000), 2000) && drifted(at(SECOND, -1001, 2000), 0));
+        assert!(!drifted(at(SECOND, 3001, 2000), 2001));
         // 1000 ppm of a second, and the doubts of both.
-        assert!(is_so(at(SECOND, 1_008_000, 2000)) && !is_so(at(SECOND, 1_008_001, 2000)));
-        assert!(!is_so(at(SECOND, i64::MIN, 0)) && !is_so(at(0, i64::MAX, u64::MAX)));
+        let leapt = |found| has_leapt(&taken, &found);
+        assert!(!leapt(at(SECOND, 1_008_000, 2000)) && leapt(at(SECOND, 1_008_001, 2000)));
+        assert!(leapt(at(SECOND, i64::MIN, 0)) && !leapt(at(0, i64::MAX, u64::MAX)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod given_up;
 mod made_host;
 mod trouble;
 
-use super::clock::{Offset, tells_more};
+use super::clock::{Offset, has_leapt, tells_more};
 use super::collect::{Collected, collect};
 use super::launch::{Command, Event, HostPlan, Shared, lock};
 use super::protocol::{RecorderState, Reply, Request};
@@ -71,8 +71,10 @@ pub(super) struct Worker {
     has_asked_to_stop: bool,
     /// As it was measured last, or best before the start.
     offset: Offset,
-    /// By which its ticks are, once it has been told its start.
+    /// By which its ticks are, once it has been told its start, as long as they follow our clock.
     taken: Option<Offset>,
+    /// It was looked at since its start whether they are where they belong.
+    has_kept_time: bool,
 }
 
 impl Worker {
@@ -103,6 +105,7 @@ impl Worker {
             has_asked_to_prepare: false,
             offset: Offset::default(),
             taken: None,
+            has_kept_time: false,
         }
     }
 
@@ -321,6 +324,10 @@ impl Worker {
     }
 
     fn has_measured(&mut self, offset: Offset) {
+        if has_leapt(&self.offset, &offset) {
+            // Its ticks go by its own clock from here on.
+            self.taken = None;
+        }
         if self.phase != Phase::Ready || tells_more(&self.offset, &offset) {
             self.offset = offset;
         }

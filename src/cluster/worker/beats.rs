@@ -1,6 +1,6 @@
 //! Signs of life while a host waits or records, and answers to its server in between.
 
-use super::{CLOCK_TRIPS, PING_PATIENCE, Phase, Trouble, Worker};
+use super::{PING_PATIENCE, Phase, Trouble, Worker};
 use crate::cluster::clock::{has_drifted, theirs};
 use crate::cluster::protocol::{RecorderState, Reply, Request};
 use crate::cluster::session::{Session, unexpected};
@@ -11,6 +11,13 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks at what a server asks: it may close a connection on which nothing is answered for
 /// longer (`ClientAliveInterval`, sshd_config(5)).
 const LISTENING: Duration = Duration::from_secs(10);
+/// The first sign of life of a host that records comes no later: its clock was measured while it was busy
+/// with its start, as all others were.
+const FIRST: Duration = Duration::from_secs(10);
+/// Round trips that measure a clock that has run away.
+const TRIPS: usize = 4;
+/// How far one may, ns, and no farther than a tenth of the interval: each time costs the host some wake-ups.
+const WORTH_NS: u64 = 1_000_000;
 
 impl Worker {
     /// How long between two signs of life: one that is lost must not end an orphan.
@@ -25,14 +32,18 @@ impl Worker {
         let longest = self.plan.settings.as_ref().and_then(|settings| settings.max_duration);
         let ends_before = longest.is_some_and(|longest| longest <= limits.orphan_timeout);
         let interval = match limits.heartbeat {
-            Some(heartbeat) => Some(self.beat_interval(heartbeat)),
+            Some(heartbeat) if self.has_kept_time => Some(self.beat_interval(heartbeat)),
+            Some(heartbeat) => Some(self.beat_interval(heartbeat.min(FIRST))),
             None if ends_before => None,
             None => Some(self.beat_interval(Duration::MAX)),
         };
         let since = Instant::now();
         match self.attend(session, interval) {
             Ok(true) => Ok(()),
-            Ok(false) => self.beat(session),
+            Ok(false) => {
+                self.has_kept_time = true;
+                self.beat(session)
+            }
             Err(trouble) if limits.heartbeat.is_some() => Err(trouble),
             // Nobody asks for the connection before that, whatever becomes of it.
             Err(trouble) => {
@@ -68,13 +79,15 @@ impl Worker {
         session: &mut Session<'_>,
         until: &mut dyn FnMut(&mut Worker) -> Instant,
     ) -> Result<(), Trouble> {
+        let interval = self.plan.settings.as_ref().map_or(Duration::ZERO, |it| it.interval);
+        let tenth_ns = u64::try_from(interval.as_nanos() / 10).unwrap_or(u64::MAX);
         let is_off = |worker: &Worker| {
             let taken = worker.taken.filter(|_| worker.phase == Phase::Recording);
-            taken.is_some_and(|taken| has_drifted(&taken, &worker.offset))
+            taken.is_some_and(|taken| has_drifted(&taken, &worker.offset, WORTH_NS.min(tenth_ns)))
         };
         let Some(start_ns) = self.go.filter(|_| is_off(self)) else { return Ok(()) };
-        // One trip says that it is; many say how much better.
-        let offset = session.clock(CLOCK_TRIPS, &mut || until(self))?;
+        // One trip says that it is; some say how much better.
+        let offset = session.clock(TRIPS, &mut || until(self))?;
         self.has_measured(offset);
         if !is_off(self) {
             return Ok(());
