@@ -262,18 +262,18 @@ mod tests {
     #[test]
     fn a_clock_that_runs_away_is_told_where_its_ticks_are() {
         let since_ns = now().monotonic_ns;
-        let host = with_clock(move |now_ns, _| (now_ns - since_ns).cast_signed() / 2000);
+        let host = with_clock(move |now_ns, _| (now_ns - since_ns).cast_signed() / 1250);
         let dir = tempfile::tempdir().unwrap();
         let mut launch = host.launch(dir.path());
         launch.wait_until_set_up(Instant::now() + FAR, &mut |_| ());
         launch.go(since_ns);
-        wait_for(&launch, |_| starts(&host).len() > 2);
+        wait_for(&launch, |_| starts(&host).len() > 1);
         let took_ns = now().monotonic_ns - since_ns;
         let starts = starts(&host);
         assert!(starts.is_sorted() && starts[1] > starts[0], "{starts:?}");
         let drift_ns = starts.last().unwrap() - since_ns;
         // By the least of some round trips.
-        assert!(drift_ns <= took_ns / 2000 + 1_000_000, "{drift_ns} in {took_ns}");
+        assert!(drift_ns <= took_ns / 1250 + 1_000_000, "{drift_ns} in {took_ns}");
         drop(launch);
     }
 
