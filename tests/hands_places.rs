@@ -394,7 +394,9 @@ fn with_something_in_the_way(what: &'static str, base: &str) {
     world.wait_for_samples(&other.join("00001.ring"), 5);
     in_the_way.assert_untouched(&world);
     change("second_change");
-    world.wait_for_samples(&dir.join("00002.ring"), 5);
+    for dir in [&dir, &mirror] {
+        world.wait_for_samples(&dir.join("00002.ring"), 5);
+    }
     in_the_way.assert_untouched(&world);
     live.signal(Signal::INT);
     let in_place = format!("{}: File exists", in_the_way.path.display());

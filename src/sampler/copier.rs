@@ -25,7 +25,7 @@ pub struct Copier<D: Disk> {
     words: Vec<u64>,
     /// A file that was made ahead, and of which segment it is to be.
     prepared: Option<(u64, D::File)>,
-    /// Segments whose file could not be made yet; each copy tries again.
+    /// Segments whose file could not be made yet, oldest first; each copy tries again.
     waiting: VecDeque<Queued>,
     /// The newest of those whose memory was gone before they had a file.
     gone: Option<Queued>,
@@ -160,25 +160,40 @@ impl<D: Disk> Copier<D> {
         while self.waiting.get(1).is_some_and(|next| next.first_seq.0 <= oldest_wanted) {
             self.waiting.pop_front();
         }
-        while let Some(queued) = self.waiting.front() {
+        let mut index = 0;
+        while let Some(queued) = self.waiting.get(index) {
             let Some(original) = queued.upgrade() else {
                 // Let go of since nothing of it is wanted, as a rule: the segment for which that is so
                 // may not be known here yet.
-                self.gone = self.waiting.pop_front();
+                let gone = self.waiting.remove(index);
+                self.gone = self.gone.take().into_iter().chain(gone).max_by_key(|it| it.number);
                 continue;
             };
             self.drop_superseded(original.segment.header().first_seq);
             match self.begin(original) {
                 Ok(copy) => {
-                    self.trim_last(copy.written.next);
-                    self.copies.push(copy);
-                    self.waiting.pop_front();
-                    // Now: the one behind it in the queue may be the last that is copied later.
-                    self.copy_one(self.copies.len() - 1);
+                    self.waiting.remove(index);
+                    self.insert(copy);
+                }
+                // Others have put something of theirs there. What is behind it has names of its own.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.note(Err(error));
+                    index += 1;
                 }
                 Err(error) => return self.note(Err(error)),
             }
         }
+    }
+
+    /// Takes in a copy that was just begun, which may have waited longer than newer ones.
+    fn insert(&mut self, copy: Copy<D::File>) {
+        let number = copy.segment().header().segment;
+        let index = self.copies.partition_point(|it| it.segment().header().segment < number);
+        self.copies.insert(index, copy);
+        self.trim(index.saturating_sub(1));
+        // Now: the one behind it in the queue may be the last that is copied later.
+        self.copy_one(index);
+        self.trim(index);
     }
 
     fn begin(&mut self, original: Original) -> io::Result<Copy<D::File>> {
@@ -200,11 +215,13 @@ impl<D: Disk> Copier<D> {
         begun
     }
 
-    /// Gives back the slots that the newest segment will never use, since `next` begins another.
-    fn trim_last(&self, next: Seq) {
-        let Some(copy) = self.copies.last() else { return };
+    /// Gives back the slots that a segment will never use, since another has begun behind it.
+    fn trim(&self, index: usize) {
+        let [Some(copy), Some(next)] = [index, index + 1].map(|at| self.copies.get(at)) else {
+            return;
+        };
         let header = copy.segment().header();
-        let used = next.0.saturating_sub(header.first_seq.0);
+        let used = next.first().0.saturating_sub(header.first_seq.0);
         if used < header.layout.slots {
             let from = header.layout.slot_offset(Slot(used));
             copy.file.punch(from, header.layout.file_bytes());

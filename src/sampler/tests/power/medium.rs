@@ -78,6 +78,8 @@ struct Inner {
     log: Vec<Event>,
     next_sync_fails: bool,
     next_create_fails: bool,
+    /// Names under which others have put something of theirs.
+    taken: BTreeSet<String>,
     /// So many that come next are refused.
     refused_writes: u64,
     /// What is in the files, each with a number of its own.
@@ -102,6 +104,16 @@ impl Medium {
         self.0.lock().unwrap().next_create_fails = true;
     }
 
+    /// Somebody else puts something of theirs under this name, which no file has yet.
+    pub fn take(&self, name: String) {
+        self.0.lock().unwrap().taken.insert(name);
+    }
+
+    /// Removes all of that again.
+    pub fn take_no_more(&self) {
+        self.0.lock().unwrap().taken.clear();
+    }
+
     pub fn refuse_writes(&self, count: u64) {
         self.0.lock().unwrap().refused_writes = count;
     }
@@ -109,6 +121,7 @@ impl Medium {
     pub fn fail_no_more(&self) {
         let mut inner = self.0.lock().unwrap();
         (inner.next_sync_fails, inner.next_create_fails, inner.refused_writes) = (false, false, 0);
+        inner.taken.clear();
     }
 
     /// How long a file is; `None` if there is none.
@@ -183,7 +196,7 @@ impl Disk for Medium {
         if std::mem::take(&mut inner.next_create_fails) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if inner.contents.contains_key(name) {
+        if inner.contents.contains_key(name) || inner.taken.contains(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         inner.damage.remove(name);
@@ -196,6 +209,7 @@ impl Disk for Medium {
 
     fn remove(&self, name: &str) {
         let mut inner = self.0.lock().unwrap();
+        assert!(inner.contents.contains_key(name) || !inner.taken.contains(name), "it is theirs");
         inner.contents.remove(name);
         inner.log.push(Event::Remove(name.to_owned()));
     }

@@ -346,3 +346,39 @@ fn what_was_refused_and_then_dropped_by_a_failed_sync_takes_no_promised_place() 
     }
     assert_eq!(promise.records, (43..50).collect());
 }
+
+#[test]
+fn what_lies_under_the_name_of_a_segment_holds_up_none_behind_it() {
+    let host = Host::new();
+    let (log, truth) = cut_off(host.settings(100), |wake, _, hand| {
+        if [4, 8, 12].contains(&wake) {
+            host.write("vmstat", &format!("counter_{wake} {wake}\n"));
+        }
+        if wake == 2 {
+            hand.medium.take(file_name(1));
+            hand.medium.take(file_name(2));
+        }
+        if wake == 18 {
+            hand.medium.take_no_more();
+        }
+        hand.hear();
+        hand.copier.mend();
+        hand.copier.copy();
+        hand.copier.sync();
+        wake < 20
+    });
+    assert_eq!(truth.segments.len(), 4);
+    let (mut replay, mut promise) = (Replay::default(), Promise::default());
+    for event in &log {
+        replay.step(event);
+        assert_eq!(promise.step(event, &replay, &truth), Ok(()), "after {event}");
+        if let Event::Time(now_ns) = event {
+            let wake = (now_ns - START_NS) / INTERVAL_NS;
+            let first = |segment: usize| truth.segments[segment].header().first_seq.0;
+            let is_there = |seq: &u64| wake > 18 || !(first(1)..first(3)).contains(seq);
+            // What had been taken when it was copied, at the wake-up before.
+            let expected: BTreeSet<u64> = (0..wake - 1).filter(is_there).collect();
+            assert_eq!(promise.records, expected, "at wake-up {wake}");
+        }
+    }
+}

@@ -162,12 +162,22 @@ pub fn scenario(rng: &mut Rng, faults: Faults) -> (Vec<Event>, Truth) {
     let new_layouts: BTreeSet<u64> = (0..rng.below(6)).map(|_| 1 + rng.below(ticks)).collect();
     let mut away_until = 0;
     let rng = &mut *rng;
+    // In every third, something of others lies under the names of segments. Drawn apart from all else.
+    let mut taking = Rng(!rng.0);
+    let takes = taking.one_in(3);
     cut_off(settings, move |wake, _, hand| {
         let disks = disks_at(wake);
         let disks: Vec<_> = disks.iter().map(|(a, b, name, v)| (*a, *b, &name[..], *v)).collect();
         host.disks(&disks);
         if new_layouts.contains(&wake) {
             host.write("vmstat", &format!("counter_{wake} {wake}\n"));
+        }
+        if takes && taking.one_in(10) {
+            let next = hand.truth.lock().unwrap().segments.len() as u64;
+            hand.medium.take(file_name(next + taking.below(2)));
+        }
+        if takes && taking.one_in(20) {
+            hand.medium.take_no_more();
         }
         if rng.one_in(40) {
             away_until = wake + rng.below(40);
