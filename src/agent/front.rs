@@ -368,12 +368,14 @@ mod tests {
         assert_eq!(state(), RecorderState::None);
         let living = RunDir::create(&base, run_id).unwrap();
         let dir = living.path().to_owned();
-        std::fs::write(dir.join(file_name(0)), [1]).unwrap();
+        std::fs::write(dir.join(file_name(0)), [0; 8]).unwrap();
         let listener = Listener::bind(&dir).unwrap();
         assert_eq!(state(), RecorderState::Silent);
         // As when it is killed.
         drop(living);
         drop(listener);
+        // A process that another test starts just now has the lock as well until it is another program.
+        assert!(rings::wait_for_the_dead(&place));
         assert_eq!(state(), RecorderState::Ended);
     }
 }

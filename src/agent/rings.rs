@@ -6,7 +6,9 @@ use crate::cluster::protocol::{FileEntry, MAX_FILES, Place};
 use crate::description::Description;
 use crate::record::{Common, FLAG_AT_STOP, RecordView, RowHead};
 use crate::ring::{Header, Ring};
-use crate::run::{MANIFEST, RunDir, Taken, default_mirror_base, default_ring_base, is_own};
+use crate::run::{
+    MANIFEST, RunDir, Taken, default_mirror_base, default_ring_base, is_of_others, is_own,
+};
 use crate::sampler::file_name;
 use crate::schema::Shape;
 use crate::units::{Seq, Slot};
@@ -106,7 +108,8 @@ impl RingFile {
 }
 
 /// The files of a run whose recorder has ended. Of a segment whose ring has all that its mirror can
-/// have, the ring alone. What cannot be opened is listed too.
+/// have, the ring alone. What cannot be opened is listed too; what others have put in the place of one
+/// copy of a segment is not, if the other is whole.
 ///
 /// # Errors
 /// If there are more than can be sent.
@@ -114,6 +117,7 @@ pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
     let mut files: Vec<RingFile> = Vec::new();
     // By segment, before which record nothing is missing.
     let mut whole_before: BTreeMap<u64, Seq> = BTreeMap::new();
+    let mut theirs: Vec<(u64, bool)> = Vec::new();
     for (dir, is_mirror) in places(place) {
         let listed = open_dir(&dir).and_then(|place| {
             let Some(place) = place else { return Ok(None) };
@@ -135,6 +139,9 @@ pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
             let known = whole_before.get(&segment).copied();
             if known == Some(FOR_EVER) {
                 continue;
+            }
+            if is_of_others(&place, &name) {
+                theirs.push((segment, is_mirror));
             }
             let path = dir.join(&name);
             let opened = place.read(&name).and_then(|file| Ok((file.metadata()?.len(), file)));
@@ -165,6 +172,11 @@ pub fn files(place: &Place) -> io::Result<Vec<RingFile>> {
             whole_before.insert(*segment, before);
         }
     }
+    // Or the host would have something to give for ever that nobody can have.
+    files.retain(|RingFile { entry, .. }| {
+        let is_theirs = theirs.contains(&(entry.segment, entry.is_mirror));
+        !(is_theirs && whole_before.contains_key(&entry.segment))
+    });
     if files.len() > MAX_FILES {
         let found = files.len();
         return Err(io::Error::other(format!(
@@ -315,11 +327,14 @@ pub fn discard(place: &Place) -> io::Result<()> {
     taken.iter().try_for_each(|dir| dir.remove(MANIFEST))
 }
 
-/// Whether a run has anything here.
+/// Whether a run has anything here. What others have put there stays when its directory is removed.
 pub fn is_there(place: &Place) -> bool {
     dirs(place).iter().any(|(dir, _)| {
-        let names = fs::read_dir(dir).into_iter().flatten().flatten();
-        names.into_iter().any(|entry| entry.file_name().to_str().and_then(segment_of).is_some())
+        let Ok(place) = crate::place::Place::open(dir) else { return false };
+        let names = place.names().unwrap_or_default();
+        let has_manifest = names.iter().any(|name| name == MANIFEST);
+        let is_ours = |name: &str| has_manifest || !is_of_others(&place, name);
+        names.iter().any(|name| segment_of(name).is_some() && is_ours(name))
     })
 }
 
@@ -334,6 +349,8 @@ mod tests {
     use crate::sync::Ordering;
     use crate::units::{Bytes, Words};
     use crate::{RunFacts, SamplerFacts, SystemFacts};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
     use uuid::Uuid;
 
@@ -422,7 +439,9 @@ mod tests {
             let dir = world.join(name).join(RUN.to_string());
             fs::create_dir_all(&dir).unwrap();
             for (segment, bytes) in (0..).zip(files) {
-                fs::write(dir.join(file_name(segment)), bytes).unwrap();
+                let path = dir.join(file_name(segment));
+                fs::write(&path, bytes).unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
             }
             Some(world.join(name).to_str().unwrap().to_owned())
         };
@@ -570,19 +589,20 @@ mod tests {
             let what = format!("{} cannot be opened there: {why}", path(segment).display());
             (segment, false, false, what)
         };
+        // The mirror of the one is whole.
+        let whole_mirror = (0, true, true, String::new());
+        assert_eq!(listed(), [closed(1, "not a regular file"), is_there(2), whole_mirror]);
         let expected = [
             closed(0, "Too many levels of symbolic links (os error 40)"),
             closed(1, "not a regular file"),
             is_there(2),
-            (0, true, true, String::new()),
         ];
-        assert_eq!(listed(), expected);
         // Nothing is left in the place of the run, or no directory.
         fs::remove_dir_all(&mirrors).unwrap();
         fs::write(&mirrors, "").unwrap();
-        assert_eq!(listed(), expected[..3]);
+        assert_eq!(listed(), expected);
         fs::remove_file(&mirrors).unwrap();
-        assert_eq!(listed(), expected[..3]);
+        assert_eq!(listed(), expected);
         // A name that leads in a circle is no directory that is known to be empty.
         let base = mirrors.parent().unwrap();
         fs::remove_dir(base).unwrap();
@@ -591,6 +611,48 @@ mod tests {
         assert!(why.contains(&format!("{} cannot be opened", mirrors.display())), "{why}");
         assert!(discard(&place).is_err());
         assert!(path(2).exists(), "nothing is removed as long as a part cannot be seen");
+    }
+
+    #[test]
+    fn what_others_have_put_in_the_place_of_a_copy_is_left_out_if_the_other_is_whole() {
+        let put = |path: &Path, what: &str| {
+            fs::remove_file(path).unwrap();
+            match what {
+                "file" => {
+                    fs::write(path, "theirs").unwrap();
+                    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+                }
+                "link" => std::os::unix::fs::symlink("/etc/passwd", path).unwrap(),
+                "pipe" => mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap(),
+                _ => fs::create_dir(path).unwrap(),
+            }
+        };
+        for (what, end, is_mirror) in ["file", "link", "pipe", "directory"]
+            .into_iter()
+            .flat_map(|what| [End::Stopped, End::Cut].map(|end| (what, end)))
+            .flat_map(|(what, end)| [false, true].map(|is_mirror| (what, end, is_mirror)))
+        {
+            let case = format!("{what}, mirror {is_mirror}");
+            let world = tempfile::tempdir().unwrap();
+            let mut whole = ring(0, 0..5, end);
+            let place = run(world.path(), &[&whole], &[&whole]);
+            let [rings, mirrors] = ["rings", "mirrors"]
+                .map(|it| world.path().join(it).join(RUN.to_string()).join(file_name(0)));
+            let [theirs, ours] = if is_mirror { [&mirrors, &rings] } else { [&rings, &mirrors] };
+            put(theirs, what);
+            let listed = || -> Vec<bool> {
+                files(&place).unwrap().iter().map(|file| file.entry.is_mirror).collect()
+            };
+            assert_eq!(listed(), [!is_mirror], "{case}");
+            // Not if the other lacks something.
+            let lost = slot(&whole, 3);
+            whole[lost].fill(0);
+            fs::write(ours, whole).unwrap();
+            assert_eq!(listed(), [false, true], "{case}");
+            discard(&place).unwrap();
+            assert!(!is_there(&place) && !ours.exists(), "{case}");
+            assert!(fs::symlink_metadata(theirs).is_ok(), "{case}");
+        }
     }
 
     #[test]

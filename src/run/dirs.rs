@@ -252,7 +252,7 @@ fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
 
 /// Whether what has a ring's name cannot be one: it is no plain file, or has neither the beginning of a
 /// ring nor the mode of one. A ring that others have overwritten in its place still has that.
-pub(super) fn is_of_others(place: &Place, name: &str) -> bool {
+pub(crate) fn is_of_others(place: &Place, name: &str) -> bool {
     if !name.ends_with(".ring") {
         return false;
     }

@@ -28,7 +28,7 @@ pub use builder::{BuildError, RecorderBuilder};
 pub use cluster::ClusterManifest;
 pub use decoded::write_decoded;
 pub use dirs::{DirError, default_mirror_base, default_ring_base};
-pub(crate) use dirs::{RunDir, Taken, is_own};
+pub(crate) use dirs::{RunDir, Taken, is_of_others, is_own};
 pub use finish::{FinalFiles, FinishError};
 pub use manifest::{Ended, MANIFEST, Manifest};
 pub(crate) use patience::within;
