@@ -246,7 +246,7 @@ impl<M: Machine, W: Write> Front<M, W> {
 
     fn list(&mut self) -> Result<Reply, String> {
         let place = self.place()?;
-        if rings::is_living(place) {
+        if rings::may_be_living(place) {
             return Err("the recorder has not ended".to_owned());
         }
         self.files = rings::files(place).map_err(|error| format!("no rings: {error}"))?;

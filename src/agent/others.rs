@@ -35,9 +35,13 @@ pub fn is_recorded_by(user: &str, run_id: Uuid) -> bool {
     within(PATIENCE, look).flatten().unwrap_or(false)
 }
 
-/// Whether this user has a recorder of the run here. In doubt there is none.
-pub fn is_recorded_here(run_id: Uuid) -> bool {
-    within(PATIENCE, move || has_recorder(geteuid().as_raw(), run_id)).unwrap_or(false)
+/// Whether this user has a recorder of the run here; `None` if that cannot be known, or not in time.
+pub fn is_recorded_here(run_id: Uuid) -> Option<bool> {
+    let look = move || {
+        fs::read_dir("/proc").ok()?;
+        Some(has_recorder(geteuid().as_raw(), run_id))
+    };
+    within(PATIENCE, look).flatten()
 }
 
 fn has_recorder(uid: u32, run_id: Uuid) -> bool {

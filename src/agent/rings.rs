@@ -279,16 +279,36 @@ pub fn read_what_can_be(file: &File, bytes: &mut [u8], at: u64) -> u64 {
 }
 
 /// Whether a process has the run: has its directories locked, or, where there are no locks, is its recorder.
+/// In doubt there is none.
 pub fn is_living(place: &Place) -> bool {
+    is_known_to_live(place) == Some(true)
+}
+
+/// The same, but that in doubt there is one: its rings are not to be taken for all that there will be.
+pub fn may_be_living(place: &Place) -> bool {
+    is_known_to_live(place) != Some(false)
+}
+
+fn is_known_to_live(place: &Place) -> Option<bool> {
+    let dirs = dirs(place);
+    let taken = dirs.iter().map(|(dir, _)| RunDir::take(dir));
+    is_known_by(taken, || is_recorded_here(place.run_id))
+}
+
+/// As its directories say, or else what `is_recorded` says.
+fn is_known_by(
+    taken: impl Iterator<Item = io::Result<Taken>>,
+    is_recorded: impl FnOnce() -> Option<bool>,
+) -> Option<bool> {
     let mut is_known = true;
-    for (dir, _) in dirs(place) {
-        match RunDir::take(&dir) {
-            Ok(Taken::Living) => return true,
+    for taken in taken {
+        match taken {
+            Ok(Taken::Living) => return Some(true),
             Ok(Taken::Ours(_)) => {}
             Err(error) => is_known &= error.kind() == io::ErrorKind::NotFound,
         }
     }
-    !is_known && is_recorded_here(place.run_id)
+    if is_known { Some(false) } else { is_recorded() }
 }
 
 /// Waits until no process has the run any more; whether that is so.
@@ -459,6 +479,21 @@ mod tests {
 
     const RING: [(u64, bool); 1] = [(0, false)];
     const BOTH: [(u64, bool); 2] = [(0, false), (0, true)];
+
+    #[test]
+    fn where_there_are_no_locks_the_recorder_s_process_tells() {
+        use io::ErrorKind::{NotFound, Unsupported};
+        let is_known = |kinds: &[io::ErrorKind], recorded| {
+            is_known_by(kinds.iter().map(|kind| Err((*kind).into())), || recorded)
+        };
+        assert_eq!(is_known(&[], Some(true)), Some(false));
+        assert_eq!(is_known(&[NotFound, NotFound], None), Some(false));
+        for recorded in [Some(true), Some(false), None] {
+            assert_eq!(is_known(&[NotFound, Unsupported], recorded), recorded);
+        }
+        let living = [Err(Unsupported.into()), Ok(Taken::Living)].into_iter();
+        assert_eq!(is_known_by(living, || None), Some(true));
+    }
 
     #[test]
     fn what_cannot_be_read_is_zeros_and_all_else_is_there() {
