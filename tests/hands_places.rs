@@ -347,7 +347,11 @@ struct InTheWay {
 impl InTheWay {
     fn put(world: &World, path: PathBuf, what: &'static str) -> InTheWay {
         match what {
-            "a file" => fs::write(&path, "theirs").unwrap(),
+            // Whatever the umask is: one of mode 0600 is taken for a ring that was overwritten.
+            "a file" => {
+                fs::write(&path, "theirs").unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            }
             "a link" => symlink(world.write("victim", "theirs"), &path).unwrap(),
             "a link to nothing" => symlink(world.path("nothing"), &path).unwrap(),
             "a pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
