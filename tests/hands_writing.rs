@@ -330,7 +330,6 @@ fn a_mirror_whose_directory_is_deleted_is_a_warning() {
     let world = World::in_memory();
     let (live, _, mirror) = watched(&world, 20);
     fs::remove_dir_all(mirror).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
     live.signal(Signal::INT);
     live.end().has_status(0).says(&["mirror", "cannot be made again"]);
     let files = world.files();
