@@ -40,6 +40,7 @@ pub use json::{JSON, JSON_COMPACT};
 pub use outline::Written;
 pub use rings::{DecodeError, Rings};
 pub use snapshot::snapshot;
+pub(crate) use snapshot::snapshot_within;
 pub use timeseries::{
     Collection, Counter, DiskStats, LoadAvg, NetDev, TimeSeriesData, TimeSeriesSample,
 };
