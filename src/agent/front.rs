@@ -348,7 +348,7 @@ mod tests {
         };
         let living = RunDir::create(&base, run_id).unwrap();
         let dir = living.path().to_owned();
-        std::fs::write(dir.join(file_name(0)), [1]).unwrap();
+        std::fs::write(dir.join(file_name(0)), [0; 8]).unwrap();
         assert_eq!(looks(3, None), 4, "its recorder lives");
         drop(living);
         assert_eq!(looks(3, None), 4, "somebody may ask for its rings");
