@@ -163,14 +163,12 @@ mod tests {
         assert_eq!(best(&[]), None);
     }
 
+    fn at(at_ns: u64, monotonic_ns: i64, uncertainty_ns: u64) -> Offset {
+        Offset { at_ns, wall_ns: 0, monotonic_ns, uncertainty_ns }
+    }
+
     #[test]
     fn drift_is_told_only_where_it_is_more_than_the_doubt() {
-        let at = |at_ns, monotonic_ns, uncertainty_ns| Offset {
-            at_ns,
-            wall_ns: 0,
-            monotonic_ns,
-            uncertainty_ns,
-        };
         let start = at(0, 1000, 50_000);
         assert_eq!(drift_ppm(&start, &at(100 * SECOND, 2_001_000, 50_000)), Some(20.0));
         assert_eq!(drift_ppm(&start, &at(100 * SECOND, -1_999_000, 50_000)), Some(-20.0));
@@ -180,12 +178,6 @@ mod tests {
 
     #[test]
     fn a_clock_has_drifted_or_leapt_only_where_no_doubt_explains_it() {
-        let at = |at_ns, monotonic_ns, uncertainty_ns| Offset {
-            at_ns,
-            wall_ns: 0,
-            monotonic_ns,
-            uncertainty_ns,
-        };
         let taken = at(0, 1000, 5000);
         let drifted = |found, worth_ns| has_drifted(&taken, &found, worth_ns);
         assert!(!drifted(at(SECOND, 1000, 0), 0) && !drifted(at(SECOND, 3000, 2000), 0));
@@ -199,7 +191,7 @@ mod tests {
 
     #[test]
     fn one_trip_tells_more_than_many_only_after_a_while() {
-        let at = |at_ns, uncertainty_ns| Offset { at_ns, uncertainty_ns, ..Offset::default() };
+        let at = |at_ns, uncertainty_ns| at(at_ns, 0, uncertainty_ns);
         let known = at(SECOND, 100_000);
         assert!(tells_more(&known, &at(SECOND, 100_000)));
         assert!(!tells_more(&known, &at(SECOND, 100_001)));
