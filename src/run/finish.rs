@@ -7,6 +7,7 @@
 
 use super::earlier::{contains, has_all_of};
 use super::manifest::{DATETIME, Manifest};
+use super::until::Until;
 use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{ClusterDecoder, DecodeError, Format, Written};
 use crate::place::sync_with_parents;
@@ -85,27 +86,6 @@ pub enum FinishError {
         /// The first date and time that was tried.
         first: String,
     },
-}
-
-/// A file that is written to until a deadline, if there is one.
-struct Until<'a> {
-    out: &'a mut File,
-    deadline: Option<Instant>,
-}
-
-impl Write for Until<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let what =
-                "there are too many samples to be written while the end of the run is waited for";
-            return Err(io::Error::new(io::ErrorKind::TimedOut, what));
-        }
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// What is to be written, beside what the rings say.

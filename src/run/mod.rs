@@ -21,6 +21,7 @@ mod scratch;
 mod store;
 mod system;
 mod trust;
+mod until;
 
 #[cfg(all(test, not(loom)))]
 pub(crate) use builder::DEFAULT_SYNC_INTERVAL;
