@@ -90,11 +90,11 @@ impl Entries {
 
     /// What they say of `key`, a public key as it goes over the wire (RFC 4253, 6.6).
     pub fn verdict(&self, key: &[u8]) -> Verdict {
-        if self.0.iter().any(|entry| entry.is_revoked && entry.key == key) {
+        if self.is_revoked(key) {
             return Verdict::Revoked;
         }
         let mut verdict = Verdict::Unknown;
-        for entry in self.0.iter().filter(|entry| !entry.is_revoked) {
+        for entry in self.valid() {
             if entry.key == key {
                 return Verdict::Known;
             }
@@ -103,10 +103,20 @@ impl Entries {
         verdict
     }
 
-    /// The types of the keys that may be accepted, as `ssh-ed25519`.
-    pub fn types(&self) -> Vec<String> {
-        let valid = self.0.iter().filter(|entry| !entry.is_revoked);
-        valid.filter_map(|entry| key_type(&entry.key)).map(str::to_owned).collect()
+    /// Whether a server had better show a key of this type, as `ssh-ed25519`: one is on file, and the
+    /// first is not revoked (`check_hostkeys_by_key_or_type` in OpenSSH's `hostfile.c`).
+    pub fn prefer(&self, kind: &str) -> bool {
+        let first = self.valid().find(|entry| key_type(&entry.key) == Some(kind));
+        first.is_some_and(|entry| !self.is_revoked(&entry.key))
+    }
+
+    fn is_revoked(&self, key: &[u8]) -> bool {
+        self.0.iter().any(|entry| entry.is_revoked && entry.key == key)
+    }
+
+    /// Those that accept a key.
+    fn valid(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().filter(|entry| !entry.is_revoked)
     }
 }
 
@@ -314,7 +324,22 @@ mod tests {
         assert!(text.starts_with("# no end\n|1|") && !text.contains("secret"), "{text}");
         let read = Entries::read(&[file], "secret").unwrap();
         assert_eq!(read.verdict(&key()), Verdict::Known);
-        assert_eq!(read.types(), ["ssh-ed25519"]);
+        assert!(read.prefer("ssh-ed25519") && !read.prefer("ssh-rsa"));
+    }
+
+    #[test]
+    fn a_type_whose_first_key_is_revoked_is_not_preferred() {
+        let [key, other] = [KEY.to_owned(), KEY.replace("4f", "4g")];
+        let prefers = |lines: &[String]| {
+            let mut entries = Entries::default();
+            entries.add(lines.join("\n").as_bytes(), Path::new("f"), "h");
+            entries.prefer("ssh-ed25519")
+        };
+        let line = |hosts: &str, key: &str| format!("{hosts} ssh-ed25519 {key}");
+        assert!(!prefers(&[line("@revoked h", &key)]), "none may be accepted");
+        assert!(!prefers(&[line("@revoked h", &key), line("h", &key)]));
+        assert!(!prefers(&[line("h", &key), line("h", &other), line("@revoked *", &key)]));
+        assert!(prefers(&[line("h", &other), line("h", &key), line("@revoked *", &key)]));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// What the names of the types of certificates end with (`PROTOCOL.certkeys`).
+const CERTIFICATE: &str = "-cert-v01@openssh.com";
 /// What libssh2 says when nothing goes on now, and when the server has gone away.
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 const SOCKET_DISCONNECT: ErrorCode = ErrorCode::Session(-13);
@@ -213,7 +215,10 @@ impl Session {
         };
         let supported = self.ssh.supported_algs(MethodType::HostKey);
         let supported = supported.map_err(|error| wrong(error.to_string()))?;
-        let wanted = algorithms(&supported, &target.host_key_algorithms, &on_file.types());
+        let wanted = algorithms(&supported, &target.host_key_algorithms, |kind| {
+            // As OpenSSH has it, those without the port do not count.
+            on_file.entries.prefer(kind)
+        });
         if wanted.is_empty() {
             return Err(wrong("none of its HostKeyAlgorithms is known here".into()));
         }
@@ -251,9 +256,13 @@ impl Session {
     }
 }
 
-/// What is supported and not forbidden, with what is on file first.
-fn algorithms(supported: &[&str], configured: &[String], on_file: &[String]) -> Vec<String> {
-    let is_supported = |name: &&str| !name.contains("-cert-") && supported.contains(name);
+/// What is supported and not forbidden, with the types first that are `preferred`, unless the very
+/// first is one of them (`order_hostkeyalgs` in OpenSSH's `sshconnect2.c`).
+fn algorithms(
+    supported: &[&str],
+    configured: &[String],
+    preferred: impl Fn(&str) -> bool,
+) -> Vec<String> {
     const USUAL: [&str; 6] = [
         "ssh-ed25519",
         "ecdsa-sha2-nistp256",
@@ -266,13 +275,17 @@ fn algorithms(supported: &[&str], configured: &[String], on_file: &[String]) -> 
     if names.is_empty() {
         names = USUAL.to_vec();
     }
-    names.retain(is_supported);
-    let is_on_file = |name: &&str| {
-        let kind = if name.starts_with("rsa-sha2-") { "ssh-rsa" } else { name };
-        on_file.iter().any(|each| each == kind)
+    let is_preferred = |name: &&str| {
+        // A certificate is of a plain key.
+        let plain = name.strip_suffix(CERTIFICATE).unwrap_or(name);
+        preferred(if plain.starts_with("rsa-sha2-") { "ssh-rsa" } else { plain })
     };
-    let (first, rest): (Vec<&str>, Vec<&str>) = names.into_iter().partition(is_on_file);
-    first.into_iter().chain(rest).map(str::to_owned).collect()
+    if !names.first().is_some_and(is_preferred) {
+        // Stable: the order is kept as far as it can be.
+        names.sort_by_key(|name| !is_preferred(name));
+    }
+    names.retain(|name| !name.ends_with(CERTIFICATE) && supported.contains(name));
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// What files have for a host, by the name with the port, and without it: OpenSSH takes a key that
@@ -307,11 +320,6 @@ impl OnFile {
             },
             name,
         })
-    }
-
-    /// As OpenSSH has it, those without the port do not count.
-    fn types(&self) -> Vec<String> {
-        self.entries.types()
     }
 
     fn verdict(&self, key: &[u8]) -> Verdict {
@@ -365,9 +373,8 @@ mod tests {
         let supported =
             ["ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com", "rsa-sha2-512", "ssh-rsa"];
         let names = |configured: &[&str], on_file: &[&str]| {
-            let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-            let [configured, on_file]: [Vec<String>; 2] = [owned(configured), owned(on_file)];
-            algorithms(&supported, &configured, &on_file)
+            let configured: Vec<String> = configured.iter().map(|&name| name.into()).collect();
+            algorithms(&supported, &configured, |kind| on_file.contains(&kind))
         };
         assert_eq!(names(&[], &[]), ["ssh-ed25519", "rsa-sha2-512"]);
         assert_eq!(names(&[], &["ssh-rsa"]), ["rsa-sha2-512", "ssh-ed25519"]);
@@ -377,5 +384,11 @@ mod tests {
             ["rsa-sha2-512", "ssh-rsa"]
         );
         assert_eq!(names(&[cert], &[]), [""; 0], "never what was not asked for");
+        let three = ["ssh-ed25519", "rsa-sha2-512", "ssh-rsa"];
+        let known = ["ssh-ed25519", "ssh-rsa"];
+        assert_eq!(names(&three, &known), three);
+        assert_eq!(names(&["ssh-dss", three[0], three[1]], &known[1..]), [three[1], three[0]]);
+        // The first is known, even though it is never offered: the rest is left as it is.
+        assert_eq!(names(&[cert, three[1], three[0]], &known[..1]), [three[1], three[0]]);
     }
 }
