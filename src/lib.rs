@@ -38,6 +38,10 @@
 // A test may panic. (`allow-unwrap-in-tests` does not see through `cfg(all(test, not(loom)))`.)
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+// By this name what tests share calls it, from inside and outside.
+#[cfg(test)]
+extern crate self as ringstat;
+
 mod agent;
 mod cluster;
 mod decode;

@@ -28,9 +28,14 @@ pub use reader::{ReadAt, Ring, RingError, Scan};
 pub use slot::{Draft, SlotState};
 pub use writer::{RingWriter, Segment};
 
+// For the test of readers beside a writer.
+#[doc(hidden)]
+pub use layout::SLOT_HEAD_WORDS;
+#[doc(hidden)]
+pub use slot::judge;
+
 pub(crate) use blank::{is_blank, may_be_ring};
 pub(crate) use dictionary::read as read_entry;
 pub(crate) use guard::let_through;
-pub(crate) use layout::{ENTRY_WORDS, HEADER_BYTES, SLOT_HEAD_WORDS};
+pub(crate) use layout::{ENTRY_WORDS, HEADER_BYTES};
 pub(crate) use reader::{OwnWords, open};
-pub(crate) use slot::judge;

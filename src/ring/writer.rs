@@ -131,7 +131,8 @@ impl<M: Memory> Segment<M> {
     }
 
     /// Copies one slot, as a reader in this process; see [`slot::copy`].
-    pub(crate) fn copy_slot(&self, slot: Slot, words: &mut Vec<u64>) -> bool {
+    #[doc(hidden)]
+    pub fn copy_slot(&self, slot: Slot, words: &mut Vec<u64>) -> bool {
         slot::copy(self.slot(slot), words)
     }
 }

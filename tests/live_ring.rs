@@ -1,15 +1,23 @@
 //! A ring that is read while its writer laps it: no reader ever accepts a record that was not
-//! written. The models in `models.rs` show that for all interleavings of a few words; this shows
+//! written. The models of the ring show that for all interleavings of a few words; this shows
 //! it for the machine at hand, and for `pread`, which they cannot model. Two million looks in all, ten
 //! million if it is optimised, and ten million of each kind if RINGSTAT_LONG is set.
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used)] // A panic is how a test fails.
 
-use super::*;
-use crate::ring::layout::SLOT_HEAD_WORDS;
-use crate::ring::{ReadAt, SlotState, WordMap, allocate, judge};
+#[path = "common/rig.rs"]
+#[allow(dead_code)] // Some of it is for the ring's own tests.
+mod rig;
+
+use rig::{Rig, header, is_record, records_of};
+use ringstat::Slot;
+use ringstat::ring::{Blocks, ReadAt, Ring, SLOT_HEAD_WORDS, SlotState, WordMap, allocate, judge};
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,7 +133,7 @@ fn shm_dir() -> tempfile::TempDir {
 fn rig_of_file(path: &Path) -> Rig<WordMap> {
     let header = header(1, 0, 61, SLOTS);
     let bytes = header.layout.file_bytes();
-    let file = allocate(path, bytes, crate::ring::Blocks::Written).unwrap();
+    let file = allocate(path, bytes, Blocks::Written).unwrap();
     Rig::over(Arc::new(WordMap::of_file(&file, bytes).unwrap()), header)
 }
 
@@ -216,7 +224,7 @@ fn a_reader_of_another_process_accepts_no_wrong_record() {
     let dir = shm_dir();
     let path = dir.path().join("ring");
     let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "ring::tests::live::the_writer_of_another_process"])
+        .args(["--exact", "the_writer_of_another_process"])
         .env(LAPPED, &path)
         .spawn()
         .unwrap();
