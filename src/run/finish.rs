@@ -7,23 +7,22 @@
 
 use super::earlier::{contains, has_all_of};
 use super::manifest::{DATETIME, Manifest};
+use super::merge::merge_into;
+use super::temporary::{remove_leftovers, temporary};
 use super::until::Until;
-use crate::decode::metadata::{self, Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
+use crate::decode::metadata::{Metadata, RecorderInfo, SystemInfo, TimeSeriesReference};
 use crate::decode::{ClusterDecoder, DecodeError, Format, Written};
 use crate::place::sync_with_parents;
 use chrono::{Duration, NaiveDateTime};
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tempfile::{NamedTempFile, TempPath};
-use uuid::Uuid;
 
 /// Names that are tried before giving up.
 const MAX_BUMPS: i64 = 3600;
-/// Largest metadata file of a benchmark that is read.
-const MAX_METADATA_BYTES: u64 = 64 << 20;
 
 /// The files that a run has left.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -298,7 +297,7 @@ impl Order<'_> {
         if let Some(path) = self.manifest.merge_metadata.clone() {
             // Without a time series there is nothing that the benchmark's own file lacks.
             let Some(reference) = &reference else { return Ok(()) };
-            match try_merge(&path, reference, self.manifest.run_id) {
+            match merge_into(&path, reference, self.manifest.run_id) {
                 Ok(()) => {
                     files.metadata = Some(path);
                     return Ok(());
@@ -376,57 +375,6 @@ impl Order<'_> {
             },
         }
     }
-}
-
-/// Removes the temporary files that attempts of this run have left when they were killed.
-pub(super) fn remove_leftovers(manifest: &Manifest) {
-    let theirs = manifest.merge_metadata.as_ref().and_then(|path| fs::canonicalize(path).ok());
-    let prefix = temporary_prefix(manifest.run_id);
-    for dir in [Some(&*manifest.results_dir), theirs.as_deref().and_then(Path::parent)] {
-        let entries = dir.into_iter().flat_map(fs::read_dir).flatten().flatten();
-        for entry in entries {
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-}
-
-fn temporary_prefix(run_id: Uuid) -> String {
-    format!(".ringstat-{run_id}-")
-}
-
-/// A file of this run that is not yet what it is to become.
-fn temporary(dir: &Path, run_id: Uuid, permissions: Permissions) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(&temporary_prefix(run_id))
-        .suffix(".tmp")
-        .permissions(permissions)
-        .tempfile_in(dir)
-}
-
-/// Puts the reference into the benchmark's own metadata file.
-fn try_merge(path: &Path, reference: &TimeSeriesReference, run_id: Uuid) -> io::Result<()> {
-    // Through a symlink, the file behind it is what is replaced.
-    let path = fs::canonicalize(path)?;
-    let meta = fs::metadata(&path)?;
-    // Looked at before it is opened: a pipe would wait for a writer.
-    if !meta.is_file() || meta.len() > MAX_METADATA_BYTES {
-        return Err(io::Error::other("it is not a metadata file"));
-    }
-    let mut file = File::open(&path)?;
-    let mut text = String::new();
-    Read::by_ref(&mut file).take(MAX_METADATA_BYTES).read_to_string(&mut text)?;
-    let merged = metadata::merge(&text, reference)?;
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut temporary = temporary(dir, run_id, meta.permissions())?;
-    temporary.write_all(merged.as_bytes())?;
-    // It stays its owner's; only root can have to give it back.
-    std::os::unix::fs::fchown(temporary.as_file(), Some(meta.uid()), Some(meta.gid()))?;
-    temporary.as_file().set_permissions(meta.permissions())?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(&path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> FinishError {

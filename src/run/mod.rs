@@ -11,6 +11,7 @@ mod earlier;
 mod finish;
 mod last_rings;
 mod manifest;
+mod merge;
 mod origin;
 mod owed;
 mod patience;
@@ -18,8 +19,10 @@ mod recorder;
 mod recording;
 mod recover;
 mod scratch;
+mod settled;
 mod store;
 mod system;
+mod temporary;
 mod trust;
 mod until;
 

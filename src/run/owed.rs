@@ -2,11 +2,12 @@
 
 use super::cluster;
 use super::dirs::RunDir;
-use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
+use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{MANIFEST, Manifest};
-use super::recording::not_removed;
 use super::recover::FoundRun;
+use super::settled::not_removed;
 use super::system;
+use super::temporary::remove_leftovers;
 use crate::cluster::launch::HostProgress;
 use crate::decode::ClusterDecoder;
 use crate::decode::metadata::SystemInfo;

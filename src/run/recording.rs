@@ -1,11 +1,12 @@
 //! What a recorder leaves when it has stopped: samples in its rings, to be looked at, written as
-//! the final files, or thrown away.
+//! the final files, or thrown away. What of the run stays until then is `settled`'s.
 
-use super::cluster::{self, Cluster, HOSTS_DIR};
+use super::cluster::{self, Cluster};
 use super::dirs::RunDir;
 use super::finish::{FinalFiles, FinishError, Order};
 use super::last_rings::LastRings;
-use super::manifest::{Ended, MANIFEST, Manifest};
+use super::manifest::{Ended, Manifest};
+use super::settled::Settled;
 use super::system;
 use crate::cluster::clock;
 use crate::cluster::launch::HostProgress;
@@ -17,8 +18,7 @@ use crate::decode::{
 use crate::description::Description;
 use crate::sampler::SamplerEnd;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -41,80 +41,11 @@ struct Inner {
     state: Mutex<Settled>,
 }
 
-/// What writing the files changes.
-struct Settled {
-    manifest: Manifest,
-    dirs: Vec<RunDir>,
-    files: Option<FinalFiles>,
-    /// The other hosts, as long as there is a conversation with any.
-    cluster: Option<Cluster>,
-    is_collected: bool,
-    /// Those whose rings are here and cannot be read.
-    unread: Vec<String>,
-}
-
-impl Settled {
-    /// Where the rings of other hosts are.
-    fn hosts_dir(&self) -> Option<PathBuf> {
-        self.manifest.mirror_dir.clone().or_else(|| self.manifest.ring_dir.clone())
-    }
-
-    /// Waits for the other hosts, once.
-    fn collect(&mut self, progress: &mut dyn FnMut(&HostProgress)) {
-        let (Some(cluster), Some(known)) = (&mut self.cluster, &mut self.manifest.cluster) else {
-            return;
-        };
-        if std::mem::replace(&mut self.is_collected, true) {
-            return;
-        }
-        cluster.collect(known, progress);
-        let owing = known.owing();
-        if !owing.is_empty() {
-            known.is_incomplete = true;
-            let warning = cluster::still_owed(known, self.manifest.run_id);
-            self.manifest.warnings.push(warning);
-        }
-        // If it cannot be saved, `recover` asks the hosts again.
-        let _ = self.manifest.save();
-    }
-
-    /// The conversations with other hosts are over; what those have that are `kept` is not removed.
-    /// Sentences on what stays there.
-    fn end_cluster(&mut self, kept: &[String]) -> Vec<String> {
-        let (Some(cluster), Some(known)) = (&mut self.cluster, &mut self.manifest.cluster) else {
-            return Vec::new();
-        };
-        let problems = cluster.end(known, kept);
-        self.cluster = None;
-        problems
-    }
-
-    /// Those that `recover` needs: with a ring of this host or of another, or with what is known of
-    /// hosts that still have theirs.
-    fn dirs_with_rings(&self) -> Vec<PathBuf> {
-        let known = self.manifest.cluster.as_ref();
-        let is_owed = known.is_some_and(|known| !known.owing().is_empty());
-        let dirs = self.dirs.iter().map(|dir| dir.path().to_owned());
-        let is_needed = |dir: &PathBuf| {
-            has_ring(dir) || host_dirs(dir).iter().any(|of_host| is_owed || has_ring(of_host))
-        };
-        dirs.filter(is_needed).collect()
-    }
-
-    /// Sentences of those that stay: `recover` sees that nothing is owed, and removes them.
-    fn remove_dirs(&mut self) -> Vec<String> {
-        let stays = |dir: RunDir| {
-            let error = dir.remove_soon(MANIFEST).err()?;
-            Some(not_removed(dir.path(), &error))
-        };
-        self.dirs.drain(..).filter_map(stays).collect()
-    }
-}
-
 /// As long as the files of many hosts may always take to be written at the end of a run.
 const LEAST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the rings are read again because somebody changes them meanwhile.
 const ATTEMPTS: usize = 5;
+
 /// From the deadline on the rings of a host are not opened.
 fn open_before(deadline: Instant, host: &mut HostRings) {
     let data = std::mem::replace(&mut host.data, HostData::Nothing);
@@ -124,34 +55,6 @@ fn open_before(deadline: Instant, host: &mut HostRings) {
         })),
         other => other,
     };
-}
-
-/// What is said of a run's directory that outlives its run.
-pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
-    format!(
-        "{} is not needed any more and cannot be removed: {error}. If it is still there later, remove \
-         it with: ringstat recover {}",
-        dir.display(),
-        shell_words::quote(&dir.to_string_lossy())
-    )
-}
-
-/// The directories for rings of other hosts.
-fn host_dirs(dir: &Path) -> Vec<PathBuf> {
-    let hosts = std::fs::read_dir(dir.join(HOSTS_DIR)).into_iter().flatten().flatten();
-    hosts.map(|entry| entry.path()).collect()
-}
-
-/// Whether a directory may have rings of other hosts.
-fn has_hosts(dir: &Path) -> bool {
-    !host_dirs(dir).is_empty()
-}
-
-/// Whether a directory has a ring file.
-fn has_ring(dir: &Path) -> bool {
-    let is_ring =
-        |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|it| it == "ring");
-    std::fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(is_ring))
 }
 
 impl Recording {
@@ -234,14 +137,7 @@ impl Recording {
             let _ = manifest.save();
             return settled.dirs_with_rings();
         }
-        // The other directories have nothing whole, and would only mislead `recover`.
-        // But one may have what was fetched of other hosts.
-        let is_kept = |dir: &RunDir| {
-            dir.path() == saved || has_hosts(dir.path()) || dir.remove_soon(MANIFEST).is_err()
-        };
-        dirs.retain(is_kept);
-        manifest.mirror_dir.take_if(|dir| !has_hosts(dir));
-        let _ = manifest.save();
+        settled.keep_rings_in(&saved);
         vec![saved]
     }
 

@@ -4,11 +4,12 @@
 use super::copies::{Copies, Refused, any_of};
 use super::decoded::{manifest_of, system_of};
 use super::dirs::{RunDir, Taken, is_of_others, is_own};
-use super::finish::{FinalFiles, FinishError, Order, remove_leftovers};
+use super::finish::{FinalFiles, FinishError, Order};
 use super::manifest::{MANIFEST, Manifest};
 use super::origin::Origin;
-use super::recording::not_removed;
 use super::scratch::copy_of_living;
+use super::settled::not_removed;
+use super::temporary::remove_leftovers;
 use super::trust::{are_of_one_user, distrust, why_not};
 use crate::cluster::launch::HostProgress;
 use crate::decode::{DecodeError, Decoder};
