@@ -3,8 +3,8 @@
 use super::cluster;
 use super::dirs::RunDir;
 use super::finish::{FinalFiles, FinishError, Order};
+use super::found::FoundRun;
 use super::manifest::{MANIFEST, Manifest};
-use super::recover::FoundRun;
 use super::settled::not_removed;
 use super::system;
 use super::temporary::remove_leftovers;

@@ -2,8 +2,8 @@
 //! run that was found is `recover`'s.
 
 use super::dirs::{default_mirror_base, default_ring_base};
+use super::found::{FoundRun, is_living};
 use super::manifest::Manifest;
-use super::recover::{FoundRun, is_living};
 use super::scratch::copy_of_living;
 use crate::decode::DecodeError;
 use crate::ring::Ring;
