@@ -3,6 +3,7 @@
 
 mod begin;
 mod builder;
+mod checks;
 mod cluster;
 mod copies;
 mod decoded;
@@ -29,7 +30,8 @@ mod until;
 
 #[cfg(all(test, not(loom)))]
 pub(crate) use builder::DEFAULT_SYNC_INTERVAL;
-pub use builder::{BuildError, RecorderBuilder};
+pub use builder::RecorderBuilder;
+pub use checks::BuildError;
 pub use cluster::ClusterManifest;
 pub use decoded::write_decoded;
 pub use dirs::{DirError, default_mirror_base, default_ring_base};
