@@ -3,13 +3,14 @@
 //! open already is the same thing with one host.
 
 use super::JSON_COMPACT;
+use super::error::DecodeError;
 use super::facts::{HostSummary, RunSummary};
 use super::format::Format;
 use super::hosts::{
     ClusterRun, CollectionMethod, HostData, HostError, HostErrorKind, HostRings, OpenRings,
 };
 use super::outline::Written;
-use super::rings::{DecodeError, Record, Rings};
+use super::rings::{Record, Rings};
 use super::survey::{Limits, Survey};
 use super::timeseries::TimeSeriesData;
 use crate::ring::FORMAT_VERSION;

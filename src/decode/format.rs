@@ -2,8 +2,8 @@
 //! [`FORMATS`]: command line, manifest and file names follow from it.
 
 use super::cluster::ClusterDecoder;
+use super::error::DecodeError;
 use super::json;
-use super::rings::DecodeError;
 use std::io::Write;
 
 /// All formats; the first is the default.

@@ -1,7 +1,7 @@
 //! What a time series of several hosts is made from: each host as it was asked for, with its rings,
 //! what went wrong with it, and what is known of its clock. Types alone; `cluster` reads the rings.
 
-use super::rings::DecodeError;
+use super::error::DecodeError;
 use crate::ring::Ring;
 use serde::{Deserialize, Serialize};
 use std::fmt;

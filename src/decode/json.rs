@@ -3,11 +3,11 @@
 //! are written by `json_sample`; everything that is there once goes through serde.
 
 use super::cluster::{ClusterDecoder, Sample};
+use super::error::DecodeError;
 use super::format::Format;
 use super::hosts::HostError;
 use super::json_sample::SampleWriter;
 use super::json_text::{Buffer, Style, timestamp};
-use super::rings::DecodeError;
 use super::timeseries::TimeSeriesSample;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};

@@ -4,6 +4,7 @@
 mod cluster;
 mod counters;
 mod deadlines;
+mod error;
 mod facts;
 mod format;
 mod hosts;
@@ -27,6 +28,7 @@ mod wall;
 mod tests;
 
 pub use cluster::ClusterDecoder;
+pub use error::DecodeError;
 pub use facts::{
     ClockStep, Cost, CounterDecrease, CounterDecreases, Decrease, Gap, HostSummary,
     InstanceSummary, RunSummary, SamplerSummary, Spread,
@@ -38,7 +40,7 @@ pub use hosts::{
 };
 pub use json::{JSON, JSON_COMPACT};
 pub use outline::Written;
-pub use rings::{DecodeError, Rings};
+pub use rings::Rings;
 pub use snapshot::snapshot;
 pub(crate) use snapshot::snapshot_within;
 pub use timeseries::{

@@ -1,6 +1,6 @@
 //! Copies of rings that their recorder may be writing: two passes over one must find the same.
 
-use super::rings::DecodeError;
+use super::error::DecodeError;
 use crate::ring::{self, ReadAt, Ring};
 use crate::units::Bytes;
 use std::fs::File;

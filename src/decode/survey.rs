@@ -4,10 +4,11 @@
 
 use super::counters::Counters;
 use super::deadlines::Deadlines;
+use super::error::DecodeError;
 use super::facts::{Cost, Gap, HostSummary, SamplerSummary, Spread};
 use super::instances::Instances;
 use super::notes::MAX_NOTES_BYTES;
-use super::rings::{DecodeError, Record, Rings};
+use super::rings::{Record, Rings};
 use super::text_bound::TextBound;
 use super::wall::WallClock;
 use crate::record::{Common, FLAG_AT_STOP, FLAG_EXTRA, RowHead};

@@ -2,10 +2,11 @@
 //! whatever its host says. At most so much is known from its words alone; how much it is, by writing it
 //! to nowhere.
 
+use super::error::DecodeError;
 use super::json::SAMPLE_DEPTH;
 use super::json_sample::SampleWriter;
 use super::json_text::{Buffer, Style};
-use super::rings::{DecodeError, Rings};
+use super::rings::Rings;
 use crate::description::Description;
 use crate::fault::MAX_NAME_BYTES;
 use crate::record::BlockView;
