@@ -15,6 +15,7 @@ mod child;
 pub mod cold;
 pub mod compare;
 pub mod cost;
+mod figure;
 mod floor;
 mod host;
 pub mod lateness;
