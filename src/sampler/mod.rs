@@ -9,6 +9,7 @@ mod copy;
 mod disk;
 mod mirror;
 mod pace;
+mod plan;
 mod segments;
 mod sleeper;
 mod storage;
@@ -22,7 +23,8 @@ mod tests;
 
 pub use clock::{Control, SystemClock};
 pub use mirror::MirrorSettings;
-pub use segments::{SegmentError, SegmentPlan, file_name};
+pub use plan::SegmentPlan;
+pub use segments::{SegmentError, file_name};
 pub use sleeper::{Probe, Started};
 pub(crate) use storage::{Medium, check_free, check_memory};
 

@@ -4,6 +4,7 @@
 use super::clock::Clock;
 use super::copy::Original;
 use super::mirror::MirrorFeed;
+use super::plan::SegmentPlan;
 use super::storage::{Medium, NotEnoughMemory, Storage, check_memory};
 use super::take::SampleTaker;
 use super::watch::{self, CUT_OFF, Watch};
@@ -18,63 +19,12 @@ use crossbeam::channel::{Receiver, Sender};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use uuid::Uuid;
 
 /// Segments that one run may have at a time; a kernel file that changes its layout all the time
 /// must not fill the memory with them.
 const MAX_KEPT_SEGMENTS: usize = 256;
 /// Room in the description for what is known only once the memory is there.
 const SPARE_DESCRIPTION_BYTES: usize = 1024;
-
-/// What all segments of a run have in common.
-#[derive(Debug, Clone)]
-pub struct SegmentPlan {
-    /// The run.
-    pub run_id: Uuid,
-    /// The kernel's boot id.
-    pub boot_id: Uuid,
-    /// Time between two ticks.
-    pub interval_ns: u64,
-    /// Newest samples to be kept.
-    pub max_samples: u64,
-    /// Slots beyond those: at least one, so that the record that is being written never costs the
-    /// oldest one that is to be kept.
-    pub spare_slots: u64,
-    /// Time between two looks at whether others have touched the ring's file.
-    pub look_interval: Duration,
-    /// The run's directory in the ring storage; private memory without one.
-    pub ring_dir: Option<PathBuf>,
-    /// The run's directory for the mirror.
-    pub mirror_dir: Option<PathBuf>,
-    /// The description, but for schema and storage.
-    pub description: Description,
-}
-
-impl SegmentPlan {
-    /// For a ring in private memory that belongs to no run.
-    pub(super) fn in_memory() -> SegmentPlan {
-        let description = Description {
-            ringstat: env!("CARGO_PKG_VERSION").to_owned(),
-            hostname: String::new(),
-            run: Default::default(),
-            system: Default::default(),
-            sampler: Default::default(),
-            schema: Default::default(),
-        };
-        SegmentPlan {
-            run_id: Uuid::nil(),
-            boot_id: Uuid::nil(),
-            interval_ns: crate::ring::MIN_INTERVAL_NS,
-            max_samples: 1,
-            spare_slots: 1,
-            look_interval: Duration::MAX,
-            ring_dir: None,
-            mirror_dir: None,
-            description,
-        }
-    }
-}
 
 /// Why there is no new segment.
 #[derive(Debug, thiserror::Error)]
