@@ -2,13 +2,35 @@
 //! that no symbolic link is followed, neither in the place of the directory nor of the file. What
 //! holds in a directory that others can write to holds in the others too.
 
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
+
+/// Which file one is, whatever its name. No other is the same as long as somebody holds it open: its number
+/// is given to another only when it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    dev: u64,
+    ino: u64,
+}
+
+impl Identity {
+    /// Of an open file or directory.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn of(file: &File) -> io::Result<Identity> {
+        Ok(Identity::from_stat(&fstat(file)?))
+    }
+
+    fn from_stat(stat: &rustix::fs::Stat) -> Identity {
+        Identity { dev: stat.st_dev, ino: stat.st_ino }
+    }
+}
 
 /// A directory, whatever becomes of its name.
 #[derive(Debug)]
@@ -107,6 +129,16 @@ impl Place {
         self.open_plain(name, OFlags::RDONLY)
     }
 
+    /// Holds on to whatever has this name, a link itself too, without opening it: nothing is waited for, and
+    /// nothing can be read.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn hold(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.0, name, flags, Mode::empty())?.into())
+    }
+
     fn open_plain(&self, name: &str, access: OFlags) -> io::Result<File> {
         let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
@@ -134,13 +166,34 @@ impl Place {
             .and_then(|()| file.sync_all())
             .and_then(|()| Ok(renameat(&self.0, temporary.as_str(), &self.0, name)?));
         if let Err(error) = written {
-            let _ = self.remove(&temporary);
+            let _ = self.remove_if(&temporary, &file);
             return Err(error);
         }
         self.0.sync_all()
     }
 
-    /// Removes a file.
+    /// Removes a file, if its name leads to this one: the one that was looked at, or made. What others have put
+    /// in its place meanwhile stays. Whether it was removed.
+    ///
+    /// Linux removes names and not files: a swap between the last look and the removal, two system calls
+    /// on one directory, would go unseen.
+    ///
+    /// # Errors
+    /// The kernel's, `NotFound` if nothing has the name.
+    pub fn remove_if(&self, name: &str, file: &File) -> io::Result<bool> {
+        self.remove_same(name, file, AtFlags::empty())
+    }
+
+    fn remove_same(&self, name: &str, file: &File, flags: AtFlags) -> io::Result<bool> {
+        let found = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if Identity::from_stat(&found) != Identity::of(file)? {
+            return Ok(false);
+        }
+        unlinkat(&self.0, name, flags)?;
+        Ok(true)
+    }
+
+    /// Removes what has this name, whatever it is but a directory.
     ///
     /// # Errors
     /// The kernel's.
@@ -188,7 +241,34 @@ pub(crate) fn sync_with_parents(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the file at `path`, whose directory is no link either.
+/// Removes the file at `path`, whose directory is no link either, if that is this one, as
+/// [`Place::remove_if`] does.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn remove_file_if(path: &Path, file: &File) -> io::Result<bool> {
+    let (place, name) = Place::of(path)?;
+    place.remove_if(name, file)
+}
+
+/// Removes the directory at `path`, which must be empty, if that is this one. Whether it was removed. Links
+/// above it are followed: they are whoever's who has named it.
+///
+/// # Errors
+/// The kernel's, `DirectoryNotEmpty` among them; `NotFound` if nothing has the name.
+pub(crate) fn remove_dir_if(path: &Path, dir: &Place) -> io::Result<bool> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name().and_then(|it| it.to_str()))
+    else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    // It need not be readable.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let above = Place(openat(rustix::fs::CWD, above, flags, Mode::empty())?.into());
+    above.remove_same(name, &dir.0, AtFlags::REMOVEDIR)
+}
+
+/// Removes what is at `path`, whose directory is no link either.
 ///
 /// # Errors
 /// The kernel's.
@@ -237,6 +317,54 @@ mod tests {
         assert_eq!(place.names().unwrap(), ["name"]);
         place.remove("name").unwrap();
         assert_eq!(place.names().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_has_taken_a_name_since_it_was_looked_at_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let place = Place::open(dir.path()).unwrap();
+        let ours = place.create("ours").unwrap();
+        // The same bytes, owner and mode: only which file it is tells.
+        drop(place.create("theirs").unwrap());
+        let swaps: [&dyn Fn(); 3] = [
+            &|| fs::rename(path("theirs"), path("ours")).unwrap(),
+            &|| {
+                fs::rename(path("ours"), path("theirs")).unwrap();
+                symlink(path("theirs"), path("ours")).unwrap();
+            },
+            &|| {
+                fs::remove_file(path("ours")).unwrap();
+                fs::create_dir(path("ours")).unwrap();
+            },
+        ];
+        for swap in swaps {
+            swap();
+            assert!(!place.remove_if("ours", &ours).unwrap());
+            assert!(fs::symlink_metadata(path("ours")).is_ok());
+        }
+        fs::remove_dir(path("ours")).unwrap();
+        let error = place.remove_if("ours", &ours).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let held = place.hold("theirs").unwrap();
+        assert!(remove_file_if(&path("theirs"), &held).unwrap());
+        assert_eq!(place.names().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_is_removed_and_no_other_of_its_name() {
+        let above = tempfile::tempdir().unwrap();
+        let path = |name: &str| above.path().join(name);
+        fs::create_dir(path("ours")).unwrap();
+        let place = Place::open(&path("ours")).unwrap();
+        drop(place.create("file").unwrap());
+        let error = remove_dir_if(&path("ours"), &place).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::DirectoryNotEmpty);
+        place.remove("file").unwrap();
+        fs::rename(path("ours"), path("moved")).unwrap();
+        fs::create_dir(path("ours")).unwrap();
+        assert!(!remove_dir_if(&path("ours"), &place).unwrap() && path("ours").exists());
+        assert!(remove_dir_if(&path("moved"), &place).unwrap() && !path("moved").exists());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn allocate(path: &Path, bytes: Bytes, blocks: Blocks) -> io::Result<File> {
         Ok(()) => Ok(file),
         Err(error) => {
             // The first error is what the user needs; a file that stays is found by `recover`.
-            let _ = place.remove(name);
+            let _ = place.remove_if(name, &file);
             Err(error)
         }
     }

@@ -87,7 +87,7 @@ impl Begin {
     /// and `recover` removes what never had a sample.
     pub fn give_up(&self) {
         for dir in &self.dirs {
-            let _ = dir.remove_soon(super::MANIFEST);
+            let _ = dir.remove_soon(super::MANIFEST, &[]);
         }
     }
 }

@@ -1,16 +1,12 @@
 //! The directories of runs: where they are by default, how one is made so that nobody else can
 //! put anything in its way, and the lock that tells a living run from a dead one. No contents.
 
-use super::cluster::HOSTS_DIR;
 use super::patience::{PATIENCE, within, within_or};
-use crate::place::Place;
-use crate::ring;
+use super::removal::{self, Made};
+use crate::place::{Place, remove_dir_if};
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, TryLockError};
-use std::io::{
-    self,
-    ErrorKind::{DirectoryNotEmpty, InvalidInput, NotADirectory},
-};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,9 +14,6 @@ use uuid::Uuid;
 
 /// How often a new directory is made that others remove.
 const MAX_ATTEMPTS: usize = 100;
-
-/// Begins the names of what an agent has in a run's directory: its socket, its log.
-pub(crate) const AGENT_PREFIX: &str = "agent.";
 
 /// Why there is no directory for a run.
 #[derive(Debug, thiserror::Error)]
@@ -180,13 +173,14 @@ impl RunDir {
         patiently(base, move |base| RunDir::create_private(base, run_id))
     }
 
-    /// As [`remove`](Self::remove), on a disk that may not answer.
+    /// As [`remove`](Self::remove), on a disk that may not answer, where these rings are known to be this
+    /// process's own.
     ///
     /// # Errors
     /// The kernel's, `TimedOut` among them.
-    pub fn remove_soon(&self, manifest: &'static str) -> io::Result<()> {
-        let (path, place) = (self.path.clone(), self.place.clone());
-        within(PATIENCE, move || remove(&place, &path, manifest))
+    pub fn remove_soon(&self, manifest: &'static str, made: &[Made]) -> io::Result<()> {
+        let (path, place, made) = (self.path.clone(), self.place.clone(), made.to_vec());
+        within(PATIENCE, move || removal::remove(&place, &path, manifest, &made))
             .unwrap_or_else(|| Err(no_answer()))
     }
 
@@ -196,7 +190,7 @@ impl RunDir {
     /// # Errors
     /// The kernel's, the first of them: something that is ours is still there.
     pub fn remove(&self, manifest: &str) -> io::Result<()> {
-        remove(&self.place, &self.path, manifest)
+        removal::remove(&self.place, &self.path, manifest, &[])
     }
 }
 
@@ -220,54 +214,6 @@ fn locked(path: &Path) -> io::Result<Place> {
     Ok(place)
 }
 
-/// In the directory that was opened, wherever it is by now; its name goes only if it is empty.
-fn remove(place: &Place, dir: &Path, manifest: &str) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
-    let names = match place.names() {
-        Ok(names) => names,
-        Err(error) => return gone(Err(error)),
-    };
-    let own = |name: &str| {
-        let is_manifest = name.starts_with(manifest) && name != manifest;
-        is_manifest || name.ends_with(".ring") || name.starts_with(AGENT_PREFIX)
-    };
-    let mut result = Ok(());
-    for name in names.iter().filter(|name| own(name) && !is_of_others(place, name)) {
-        result = result.and(gone(place.remove(name)));
-    }
-    if names.iter().any(|name| name == HOSTS_DIR) {
-        // Neither a link in its place nor one in it is followed.
-        result = result.and(gone(fs::remove_dir_all(place.short_path(HOSTS_DIR))));
-    }
-    result = result.and(gone(place.remove(manifest)));
-    match fs::remove_dir(dir) {
-        // What is not ours stays, or the name leads elsewhere by now.
-        Err(error) if matches!(error.kind(), DirectoryNotEmpty | NotADirectory) => result,
-        removed => result.and(gone(removed)),
-    }
-}
-
-/// Whether what has a ring's name cannot be one: it is no plain file, or has neither the beginning of a
-/// ring nor the mode of one. A ring that others have overwritten in its place still has that.
-pub(crate) fn is_of_others(place: &Place, name: &str) -> bool {
-    if !name.ends_with(".ring") {
-        return false;
-    }
-    let file = match place.read(name) {
-        Ok(file) => file,
-        Err(error) => {
-            let is_link = error.raw_os_error() == Some(libc::ELOOP);
-            return is_link || error.kind() == InvalidInput;
-        }
-    };
-    // What cannot be read may have been ours.
-    let has_mode = file.metadata().map_or(true, |meta| meta.mode() & 0o7777 == 0o600);
-    !has_mode && !ring::may_be_ring(&file)
-}
-
 fn no_answer() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer")
 }
@@ -280,7 +226,7 @@ fn patiently(
     let owned = base.to_owned();
     let unwanted = |made: Result<RunDir, DirError>| {
         if let Ok(dir) = made {
-            let _ = fs::remove_dir(dir.path());
+            let _ = remove_dir_if(&dir.path, &dir.place);
         }
     };
     within_or(PATIENCE, move || make(&owned), unwanted)
@@ -327,28 +273,5 @@ mod tests {
         fs::remove_file(path.join("notes.txt")).unwrap();
         run.remove("run.json").unwrap();
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn what_others_have_put_under_the_name_of_a_ring_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = RunDir::create(dir.path(), Uuid::from_u128(7)).unwrap();
-        let path = |name: &str| run.path().join(name);
-        let write = |name: &str, bytes: &[u8], mode| {
-            fs::write(path(name), bytes).unwrap();
-            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
-        };
-        write("00000.ring", b"RINGSTAT and more", 0o644);
-        write("00001.ring", b"overwritten", 0o600);
-        write("00002.ring", b"\0\0\0\0\0\0\0\0 not begun", 0o400);
-        write("00003.ring", b"", 0o644);
-        write("00004.ring", b"theirs", 0o644);
-        symlink(path("00000.ring"), path("00005.ring")).unwrap();
-        fs::create_dir(path("00006.ring")).unwrap();
-        run.remove("run.json").unwrap();
-        let mut left: Vec<_> =
-            fs::read_dir(run.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["00004.ring", "00005.ring", "00006.ring"]);
     }
 }

@@ -3,9 +3,10 @@
 //! found, is `store`'s.
 
 use super::copies::{Copies, Refused, any_of};
-use super::dirs::{RunDir, Taken, is_of_others};
+use super::dirs::{RunDir, Taken};
 use super::manifest::{MANIFEST, Manifest};
 use super::origin::Origin;
+use super::removal::is_of_others;
 use super::scratch::copy_of_living;
 use super::trust::{are_of_one_user, distrust};
 use crate::decode::{DecodeError, Decoder};

@@ -4,7 +4,8 @@
 
 use super::dirs::{RunDir, default_mirror_base, default_ring_base};
 use super::manifest::MANIFEST;
-use crate::place::Place;
+use super::removal::Made;
+use crate::place::{Identity, Place};
 use crate::ring::{self, HEADER_BYTES, OwnWords, ReadAt, Ring, RingError, Segment};
 use crate::sampler::{Kept, damage, file_name};
 use crate::sync::{AtomicU64, Ordering};
@@ -52,6 +53,15 @@ impl LastRings {
                 || !has_its_head(kept, file)
         };
         self.kept.iter().any(is_gone)
+    }
+
+    /// Which files they are, whatever has become of their names.
+    pub fn made(&self) -> Vec<Made> {
+        let made = |kept: &Kept| {
+            let identity = Identity::of(kept.file.as_ref()?).ok()?;
+            Some(Made { path: kept.path.clone()?, identity })
+        };
+        self.kept.iter().filter_map(made).collect()
     }
 
     /// Whether the file of one turned out to be shorter than its ring.

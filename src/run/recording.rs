@@ -137,7 +137,7 @@ impl Recording {
             let _ = manifest.save();
             return settled.dirs_with_rings();
         }
-        settled.keep_rings_in(&saved);
+        settled.keep_rings_in(&saved, &self.inner.rings.made());
         vec![saved]
     }
 
@@ -286,7 +286,7 @@ impl Recording {
                 settled.manifest.done = true;
                 let _ = settled.manifest.save();
             } else {
-                files.problems.extend(settled.remove_dirs());
+                files.problems.extend(settled.remove_dirs(&self.inner.rings.made()));
             }
             settled.files = Some(files.clone());
             Ok(files)
@@ -357,7 +357,7 @@ impl Recording {
         self.settled(|settled| {
             settled.collect(&mut |_| {});
             settled.end_cluster(&[]);
-            settled.remove_dirs();
+            settled.remove_dirs(&self.inner.rings.made());
         });
     }
 

@@ -6,6 +6,7 @@ use super::cluster::{self, Cluster, HOSTS_DIR};
 use super::dirs::RunDir;
 use super::finish::FinalFiles;
 use super::manifest::{MANIFEST, Manifest};
+use super::removal::Made;
 use crate::cluster::launch::HostProgress;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,9 +73,9 @@ impl Settled {
 
     /// From now on the rings are in `saved`. The other directories have nothing whole, and would only
     /// mislead `recover`; but one may have what was fetched of other hosts.
-    pub fn keep_rings_in(&mut self, saved: &Path) {
+    pub fn keep_rings_in(&mut self, saved: &Path, made: &[Made]) {
         let is_kept = |dir: &RunDir| {
-            dir.path() == saved || has_hosts(dir.path()) || dir.remove_soon(MANIFEST).is_err()
+            dir.path() == saved || has_hosts(dir.path()) || dir.remove_soon(MANIFEST, made).is_err()
         };
         self.dirs.retain(is_kept);
         self.manifest.mirror_dir.take_if(|dir| !has_hosts(dir));
@@ -82,9 +83,9 @@ impl Settled {
     }
 
     /// Sentences of those that stay: `recover` sees that nothing is owed, and removes them.
-    pub fn remove_dirs(&mut self) -> Vec<String> {
+    pub fn remove_dirs(&mut self, made: &[Made]) -> Vec<String> {
         let stays = |dir: RunDir| {
-            let error = dir.remove_soon(MANIFEST).err()?;
+            let error = dir.remove_soon(MANIFEST, made).err()?;
             Some(not_removed(dir.path(), &error))
         };
         self.dirs.drain(..).filter_map(stays).collect()

@@ -73,8 +73,8 @@ impl<D: Disk> Copier<D> {
 
     /// Removes the file that was made ahead.
     pub fn drop_prepared(&mut self) {
-        if let Some((number, _)) = self.prepared.take() {
-            self.disk.remove(&file_name(number));
+        if let Some((number, file)) = self.prepared.take() {
+            self.disk.remove(&file_name(number), &file);
         }
     }
 
@@ -206,13 +206,15 @@ impl<D: Disk> Copier<D> {
             Some((number, file)) if number == header.segment => file,
             _ => self.disk.create(&name, header.layout.file_bytes())?,
         };
-        let begun = Copy::begin(original, file, name.clone());
-        let begun = begun.and_then(|copy| self.disk.sync().map(|()| copy));
-        if begun.is_err() {
-            // Its name must be free for the next attempt.
-            self.disk.remove(&name);
+        let copy = Copy::new(original, file, name);
+        match copy.begin().and_then(|()| self.disk.sync()) {
+            Ok(()) => Ok(copy),
+            Err(error) => {
+                // Its name must be free for the next attempt.
+                self.disk.remove(&copy.name, &copy.file);
+                Err(error)
+            }
         }
-        begun
     }
 
     /// Gives back the slots that a segment will never use, since another has begun behind it.
@@ -235,12 +237,8 @@ impl<D: Disk> Copier<D> {
             self.sync();
         }
         while self.is_superseded(self.synced_end()) {
-            let Copy { name, file, original, .. } = self.copies.remove(0);
-            let bytes = original.segment.header().layout.file_bytes();
-            // Others may have put something of theirs in its place.
-            if self.disk.damage(&name, &file, bytes).is_none_or(|(_, is_there)| is_there) {
-                self.disk.remove(&name);
-            }
+            let Copy { name, file, .. } = self.copies.remove(0);
+            self.disk.remove(&name, &file);
         }
     }
 

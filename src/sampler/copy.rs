@@ -126,15 +126,10 @@ impl Spoiled {
 }
 
 impl<F: DiskFile> Copy<F> {
-    /// Begins the copy of `original` in a new file.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn begin(original: Original, file: F, name: String) -> io::Result<Self> {
-        write_head(&file, &original)?;
-        file.sync_all()?;
+    /// A copy of `original` in a new file, which is still to [begin](Self::begin).
+    pub fn new(original: Original, file: F, name: String) -> Self {
         let progress = Progress::none(&original.segment);
-        Ok(Copy {
+        Copy {
             original,
             file,
             name,
@@ -145,7 +140,16 @@ impl<F: DiskFile> Copy<F> {
             behind: false,
             spoiled: None,
             looked: Looked::none(),
-        })
+        }
+    }
+
+    /// Makes the new file one that records can be written to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn begin(&self) -> io::Result<()> {
+        write_head(&self.file, &self.original)?;
+        self.file.sync_all()
     }
 
     /// What it is a copy of.

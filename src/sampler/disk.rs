@@ -22,8 +22,9 @@ pub trait Disk {
     /// The kernel's, `StorageFull` among them.
     fn create(&self, name: &str, bytes: Bytes) -> io::Result<Self::File>;
 
-    /// Removes a file; what cannot be removed stays for `recover`.
-    fn remove(&self, name: &str);
+    /// Removes a file, if its name still leads to it and not to what others have put there; what cannot be
+    /// removed stays for `recover`.
+    fn remove(&self, name: &str, file: &Self::File);
 
     /// What others have done to a file of ours of `bytes`, whatever is in it, and whether it still is
     /// there to be written to.
@@ -87,8 +88,8 @@ impl Disk for Dir {
         allocate(&self.0.join(name), bytes, Blocks::Reserved)
     }
 
-    fn remove(&self, name: &str) {
-        let _ = place::remove_file(&self.0.join(name));
+    fn remove(&self, name: &str, file: &File) {
+        let _ = place::remove_file_if(&self.0.join(name), file);
     }
 
     fn damage(&self, name: &str, file: &File, bytes: Bytes) -> Option<(&'static str, bool)> {

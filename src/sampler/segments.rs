@@ -7,7 +7,7 @@ use super::mirror::MirrorFeed;
 use super::plan::SegmentPlan;
 use super::storage::{Medium, NotEnoughMemory, Storage, check_memory};
 use super::take::SampleTaker;
-use super::watch::{self, CUT_OFF, Watch};
+use super::watch::{CUT_OFF, Watch};
 use crate::description::Description;
 use crate::place;
 use crate::ring::{
@@ -79,13 +79,6 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Whether its name leads to it, and not to what others have put there.
-    fn is_there(&self, path: &Path) -> bool {
-        let bytes = self.segment.header().layout.file_bytes();
-        let damage = self.file.as_ref().and_then(|file| watch::damage(file, path, bytes));
-        damage.is_none_or(|what| what == CUT_OFF)
-    }
-
     fn original(&self) -> Original {
         Original { segment: self.segment.clone(), description: self.description.clone() }
     }
@@ -194,8 +187,8 @@ impl Segments {
         let segment =
             self.write_head(&description, layout, map, first_seq, clock).inspect_err(|_| {
                 // Or the next attempt would find its name taken.
-                if let Some(path) = &storage.path {
-                    let _ = place::remove_file(path);
+                if let (Some(path), Some(file)) = (&storage.path, &storage.file) {
+                    let _ = place::remove_file_if(path, file);
                 }
             })?;
         taker.begin_segment(layout.entries);
@@ -357,10 +350,9 @@ impl Segments {
         let mut ends = ends.into_iter();
         self.kept.retain(|kept| {
             let wanted = ends.next().is_none_or(|end| end > oldest_wanted);
-            if let (false, Some(path)) = (wanted, &kept.path)
-                && kept.is_there(path)
-            {
-                let _ = place::remove_file(path);
+            // Others may have put something of theirs in its place.
+            if let (false, Some(path), Some(file)) = (wanted, &kept.path, &kept.file) {
+                let _ = place::remove_file_if(path, file);
             }
             wanted
         });

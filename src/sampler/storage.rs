@@ -83,7 +83,7 @@ impl Storage {
         };
         let file = allocate(path, bytes, blocks)?;
         let map = WordMap::of_file(&file, bytes).inspect_err(|_| {
-            let _ = place::remove_file(path);
+            let _ = place::remove_file_if(path, &file);
         })?;
         Ok(Storage { map, medium, file: Some(file), path: Some(path.to_owned()) })
     }

@@ -26,7 +26,7 @@ impl Disk for Meanwhile {
         Ok(self.clone())
     }
 
-    fn remove(&self, name: &str) {
+    fn remove(&self, name: &str, _: &Meanwhile) {
         panic!("{name} is not to be removed");
     }
 

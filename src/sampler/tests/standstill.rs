@@ -30,8 +30,8 @@ impl Disk for Still {
         self.medium.create(name, bytes)
     }
 
-    fn remove(&self, name: &str) {
-        self.medium.remove(name);
+    fn remove(&self, name: &str, file: &Self::File) {
+        self.medium.remove(name, file);
     }
 
     fn damage(&self, name: &str, file: &Self::File, bytes: Bytes) -> Option<(&'static str, bool)> {

@@ -207,9 +207,11 @@ impl Disk for Medium {
         Ok(LoggedFile { medium: self.clone(), name: name.to_owned(), number })
     }
 
-    fn remove(&self, name: &str) {
+    fn remove(&self, name: &str, file: &LoggedFile) {
         let mut inner = self.0.lock().unwrap();
-        assert!(inner.contents.contains_key(name) || !inner.taken.contains(name), "it is theirs");
+        if inner.contents.get(name).is_none_or(|(number, _)| *number != file.number) {
+            return;
+        }
         inner.contents.remove(name);
         inner.log.push(Event::Remove(name.to_owned()));
     }
