@@ -388,6 +388,38 @@ fn without_a_mirror_what_is_lost_is_counted_and_said() {
 }
 
 #[test]
+fn a_recorder_removes_the_rings_that_it_has_made_whatever_became_of_them_and_no_others() {
+    let spoiled = |hand: &dyn Fn(&World, &Path)| {
+        let world = World::in_memory();
+        let (live, dir) = without_mirror(&world);
+        hand(&world, &dir.join("00000.ring"));
+        wait_for_next_segment(&world, &[&dir]);
+        live.signal(Signal::INT);
+        live.end().has_status(0).says(&["goes on in"]);
+        assert_true_and_accounted(&world, &world.files());
+        (world, dir)
+    };
+    // With neither the mode of a ring nor what one begins with.
+    let (world, _) = spoiled(&|_, ring| {
+        writable(ring).write_all_at(&[0xa5; 4096], 0).unwrap();
+        fs::set_permissions(ring, Permissions::from_mode(0o644)).unwrap();
+    });
+    world.assert_no_rings();
+    // With the mode of one.
+    let (world, dir) = spoiled(&|world, ring| {
+        let theirs = world.write("rings/theirs", "precious");
+        fs::set_permissions(&theirs, Permissions::from_mode(0o600)).unwrap();
+        fs::rename(theirs, ring).unwrap();
+    });
+    assert_eq!(entries(&dir), ["00000.ring"]);
+    assert_eq!(fs::read(dir.join("00000.ring")).unwrap(), b"precious");
+    // Nor does anybody else, to whom it is a ring that cannot be read.
+    world.looking(&["recover"]).ends_with(1).says(&["it is not a ring", "stay in"]);
+    assert_eq!(fs::read(dir.join("00000.ring")).unwrap(), b"precious");
+    drop(fs::remove_dir_all(dir));
+}
+
+#[test]
 fn names_that_are_overwritten_are_the_mirrors_or_missing_until_the_next_segment() {
     for has_mirror in [true, false] {
         let world = World::in_memory();

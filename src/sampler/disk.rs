@@ -131,3 +131,23 @@ impl DiskFile for File {
         punch(self, from, end);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_is_removed_only_as_long_as_its_name_leads_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, path) = (Dir(dir.path().to_owned()), dir.path().join("00000.ring"));
+        let file = disk.create("00000.ring", Bytes(512)).unwrap();
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        fs::write(&path, "theirs").unwrap();
+        disk.remove("00000.ring", &file);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        fs::rename(dir.path().join("moved"), &path).unwrap();
+        disk.remove("00000.ring", &file);
+        assert!(!path.exists());
+    }
+}

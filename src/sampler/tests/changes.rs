@@ -222,3 +222,28 @@ fn segments_give_back_what_they_no_longer_need() {
         samples(&segments).iter().map(|sample| sample.collection.as_ref().unwrap().tick).collect();
     assert_eq!(ticks, (22..=40).chain([40]).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_has_taken_the_name_of_a_segment_stays_when_that_is_not_needed_any_more() {
+    for is_taken in [false, true] {
+        let (host, dir) = (Host::new(), tempfile::tempdir().unwrap());
+        let name = dir.path().join(file_name(0));
+        let mut settings = host.settings(20);
+        settings.plan.ring_dir = Some(dir.path().to_owned());
+        let segments = record(settings, |wake| {
+            if [2, 30].contains(&wake) {
+                host.write("vmstat", &format!("counter_{wake} 1\n"));
+            }
+            if wake == 25 && is_taken {
+                // Of the same bytes and mode, as a copy that is put back.
+                let theirs = dir.path().join("theirs");
+                fs::copy(&name, &theirs).unwrap();
+                fs::rename(theirs, &name).unwrap();
+            }
+            (wake <= 35).then_some(0)
+        });
+        assert_eq!(segments.len(), 2, "the first is not needed");
+        assert_eq!(name.exists(), is_taken);
+        assert!(dir.path().join(file_name(1)).exists());
+    }
+}
