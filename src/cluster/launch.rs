@@ -24,6 +24,10 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// Hosts that are named of those that are waited for.
 const NAMED: usize = 3;
 
+/// How soon the first sign of life of a host that records comes: its clock was measured while it was busy
+/// with its start, as all others were.
+pub const FIRST_HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// How an agent is reached and started.
 pub trait Connect: Send + Sync {
     /// Nobody waits for any connection any more: what was started for them ends.
@@ -71,6 +75,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Time between two signs of life; without it there are none but those without which recorders end.
     pub heartbeat: Option<Duration>,
+    /// The first of those that are wanted comes no later.
+    pub first_heartbeat: Duration,
     /// How long a host goes on without hearing of the launcher.
     pub orphan_timeout: Duration,
     /// Bytes that each may take here.
@@ -367,6 +373,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         timeout: Duration::from_secs(600),
         heartbeat: None,
+        first_heartbeat: FIRST_HEARTBEAT,
         orphan_timeout: Duration::from_secs(600),
         host_bytes: 0,
         given_up: Duration::from_millis(100),

@@ -2,6 +2,7 @@
 
 use super::{PING_PATIENCE, Phase, Trouble, Worker};
 use crate::cluster::clock::{has_drifted, theirs};
+use crate::cluster::launch::Limits;
 use crate::cluster::protocol::{RecorderState, Reply, Request};
 use crate::cluster::session::{Session, unexpected};
 use std::time::{Duration, Instant};
@@ -11,32 +12,42 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks at what a server asks: it may close a connection on which nothing is answered for
 /// longer (`ClientAliveInterval`, sshd_config(5)).
 const LISTENING: Duration = Duration::from_secs(10);
-/// The first sign of life of a host that records comes no later: its clock was measured while it was busy
-/// with its start, as all others were.
-const FIRST: Duration = Duration::from_secs(10);
 /// Round trips that measure a clock that has run away.
 const TRIPS: usize = 4;
 /// How far one may, ns, and no farther than a tenth of the interval: each time costs the host some wake-ups.
 const WORTH_NS: u64 = 1_000_000;
 
+/// How long after the last sign of life of a host that records, or after its start, the next one is due;
+/// never, if `None`. Without a heartbeat there are only those without which its recorder would end before
+/// it has recorded for as long as it may at most.
+fn due(limits: &Limits, max_duration: Option<Duration>, is_first: bool) -> Option<Duration> {
+    let wanted = match limits.heartbeat {
+        Some(heartbeat) if is_first => heartbeat.min(limits.first_heartbeat),
+        Some(heartbeat) => heartbeat,
+        None if max_duration.is_some_and(|longest| longest <= limits.orphan_timeout) => {
+            return None;
+        }
+        None => Duration::MAX,
+    };
+    Some(in_time(limits, wanted))
+}
+
+/// One sign of life that is lost must not end an orphan.
+fn in_time(limits: &Limits, wanted: Duration) -> Duration {
+    wanted.min(limits.orphan_timeout / 3)
+}
+
 impl Worker {
-    /// How long between two signs of life: one that is lost must not end an orphan.
+    /// How long between two signs of life.
     pub(super) fn beat_interval(&self, wanted: Duration) -> Duration {
-        wanted.min(self.shared.limits.orphan_timeout / 3)
+        in_time(&self.shared.limits, wanted)
     }
 
     /// Waits for a command while the host records, or for the time of a sign of life, which it is given.
-    /// Without a heartbeat that is one only where its recorder would end for want of it.
     pub(super) fn watch(&mut self, session: &mut Session<'_>) -> Result<(), Trouble> {
         let limits = self.shared.limits;
         let longest = self.plan.settings.as_ref().and_then(|settings| settings.max_duration);
-        let ends_before = longest.is_some_and(|longest| longest <= limits.orphan_timeout);
-        let interval = match limits.heartbeat {
-            Some(heartbeat) if self.has_kept_time => Some(self.beat_interval(heartbeat)),
-            Some(heartbeat) => Some(self.beat_interval(heartbeat.min(FIRST))),
-            None if ends_before => None,
-            None => Some(self.beat_interval(Duration::MAX)),
-        };
+        let interval = due(&limits, longest, !self.has_kept_time);
         let since = Instant::now();
         match self.attend(session, interval) {
             Ok(true) => Ok(()),
@@ -135,5 +146,78 @@ impl Worker {
                 return Ok(false);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::made_host::{FAR, MadeHost, wait_for};
+    use super::*;
+    use crate::cluster::launch::FIRST_HEARTBEAT;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_first_sign_of_life_comes_soon_and_the_others_when_they_are_wanted() {
+        let limits = |heartbeat, orphan_timeout| Limits {
+            timeout: SECOND,
+            heartbeat,
+            first_heartbeat: FIRST_HEARTBEAT,
+            orphan_timeout,
+            host_bytes: 0,
+            given_up: SECOND,
+        };
+        for (heartbeat, orphan_timeout, max_duration, expected) in [
+            // Whatever is wanted, the clock of a host is looked at 10 s after its start.
+            (Some(300 * SECOND), HOUR, None, [Some(10 * SECOND), Some(300 * SECOND)]),
+            (Some(300 * SECOND), HOUR, Some(HOUR), [Some(10 * SECOND), Some(300 * SECOND)]),
+            (
+                Some(Duration::MAX),
+                Duration::MAX,
+                None,
+                [Some(10 * SECOND), Some(Duration::MAX / 3)],
+            ),
+            // It may be wanted sooner.
+            (Some(5 * SECOND), HOUR, None, [Some(5 * SECOND); 2]),
+            (Some(10 * SECOND), HOUR, None, [Some(10 * SECOND); 2]),
+            // One may be lost, and no recorder ends for that.
+            (Some(300 * SECOND), 60 * SECOND, None, [Some(10 * SECOND), Some(20 * SECOND)]),
+            (Some(300 * SECOND), 15 * SECOND, None, [Some(5 * SECOND); 2]),
+            // None are wanted: those that recorders live by, and none of a run that is shorter.
+            (None, HOUR, None, [Some(HOUR / 3); 2]),
+            (None, HOUR, Some(2 * HOUR), [Some(HOUR / 3); 2]),
+            (None, HOUR, Some(HOUR), [None; 2]),
+        ] {
+            let limits = limits(heartbeat, orphan_timeout);
+            let found = [true, false].map(|is_first| due(&limits, max_duration, is_first));
+            assert_eq!(found, expected, "{limits:?} {max_duration:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_records_hears_of_its_launcher_soon_and_then_not_for_long() {
+        let host = MadeHost::new(|request, _| match request {
+            Request::Ping { id, beat: true } => {
+                let recorder = Some(RecorderState::Running { samples: 1, missed: 0 });
+                Some(Reply::Pong { id: *id, now: crate::cluster::clock::now(), recorder })
+            }
+            _ => MadeHost::usual(request),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits { heartbeat: Some(HOUR), ..MadeHost::LIMITS };
+        let mut launch = host.launch_with(dir.path(), limits);
+        let far = Instant::now() + FAR;
+        launch.wait_until_set_up(far, &mut |_| ());
+        launch.go(1);
+        let beats = || {
+            let asked = host.asked();
+            asked.iter().filter(|it| matches!(it, Request::Ping { beat: true, .. })).count()
+        };
+        wait_for(&launch, |_| beats() > 0);
+        launch.stop(far);
+        launch.wait_until_settled(far, &mut |_| ());
+        drop(launch.end(&[], far));
+        assert_eq!(beats(), 1, "{:?}", host.asked());
     }
 }

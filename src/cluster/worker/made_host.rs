@@ -64,11 +64,24 @@ impl MadeHost {
         self.asked.lock().unwrap().clone()
     }
 
-    /// A run on it alone, of which rings go to `dir`. It has half a second to be set up, and a beat comes
-    /// every few milliseconds.
+    /// It has half a second to be set up, and a beat comes every few milliseconds.
+    pub const LIMITS: Limits = Limits {
+        timeout: Duration::from_millis(500),
+        heartbeat: Some(Duration::from_millis(5)),
+        first_heartbeat: Duration::from_millis(5),
+        orphan_timeout: Duration::from_secs(3600),
+        host_bytes: 0,
+        given_up: Duration::MAX,
+    };
+
+    /// A run on it alone, of which rings go to `dir`.
     pub fn launch(&self, dir: &Path) -> Launch {
+        self.launch_with(dir, MadeHost::LIMITS)
+    }
+
+    /// The same with other limits.
+    pub fn launch_with(&self, dir: &Path, limits: Limits) -> Launch {
         let settings = any_settings();
-        let orphan_timeout = settings.orphan_timeout;
         let spec: HostSpec = "made".parse().unwrap();
         let plan = HostPlan {
             place: Place { run_id: Uuid::nil(), ring_base: None, mirror_base: None },
@@ -76,13 +89,6 @@ impl MadeHost {
             spec,
             settings: Some(settings),
             dir: dir.to_owned(),
-        };
-        let limits = Limits {
-            timeout: Duration::from_millis(500),
-            heartbeat: Some(Duration::from_millis(5)),
-            orphan_timeout,
-            host_bytes: 0,
-            given_up: Duration::MAX,
         };
         Launch::begin(vec![plan], Arc::new(self.clone()), limits, None).unwrap()
     }
@@ -161,19 +167,19 @@ impl Channel for MadeChannel {
     }
 }
 
+/// Waits until the host's record is so.
+pub fn wait_for(launch: &Launch, is_so: impl Fn(&HostRecord) -> bool) {
+    let far = Instant::now() + FAR;
+    while !launch.records().first().is_some_and(&is_so) {
+        assert!(Instant::now() < far, "{:?}", launch.records());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 mod tests {
     use super::*;
     use crate::cluster::clock::Offset;
     use std::mem::discriminant;
-
-    /// Waits until the host's record is so.
-    fn wait_for(launch: &Launch, is_so: impl Fn(&HostRecord) -> bool) {
-        let far = Instant::now() + FAR;
-        while !launch.records().first().is_some_and(&is_so) {
-            assert!(Instant::now() < far, "{:?}", launch.records());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
 
     fn count(of: &[Request], is: impl Fn(&Request) -> bool) -> usize {
         of.iter().filter(|each| is(each)).count()

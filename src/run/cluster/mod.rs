@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use crate::cluster::clock::now;
 use crate::cluster::collect::{MAX_HOST_BYTES, MAX_HOST_TEXT_BYTES};
 use crate::cluster::hosts::HostSpec;
-use crate::cluster::launch::{HostPlan, HostProgress, Launch, Limits};
+use crate::cluster::launch::{FIRST_HEARTBEAT, HostPlan, HostProgress, Launch, Limits};
 use crate::cluster::local::{self, Locality};
 use crate::cluster::machine::MachineIdentity;
 use crate::cluster::protocol::{self, START_PATIENCE};
@@ -228,6 +228,7 @@ fn begin(
     let limits = Limits {
         timeout: cluster.options.ssh_timeout,
         heartbeat: cluster.options.heartbeat,
+        first_heartbeat: FIRST_HEARTBEAT,
         orphan_timeout: orphan_timeout(&cluster.options),
         host_bytes: host_bytes(dir, &dirs),
         // Of an earlier run nobody waits for anything else.
