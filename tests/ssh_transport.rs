@@ -25,7 +25,10 @@ fn spec(name: &str) -> HostSpec {
 }
 
 fn options(site: &Site) -> SshOptions {
-    let mut options = SshOptions::new(32);
+    configured(site, SshOptions::new(32))
+}
+
+fn configured(site: &Site, mut options: SshOptions) -> SshOptions {
     options.config = Some(site.path("config"));
     options.timeout = LONG;
     options
@@ -33,9 +36,12 @@ fn options(site: &Site) -> SshOptions {
 
 /// Both transports.
 fn both(site: &Site) -> [SshOptions; 2] {
-    let mut program = options(site);
-    program.program = Some("ssh".into());
-    [options(site), program]
+    [options(site), by_program(options(site))]
+}
+
+fn by_program(mut options: SshOptions) -> SshOptions {
+    options.program = Some("ssh".into());
+    options
 }
 
 /// What a command said, and how it ended.
@@ -86,9 +92,9 @@ fn talk(channel: &mut dyn Channel, mut input: &[u8]) -> Said {
             has_ended_input = true;
         }
         if is_idle {
-            let before = Instant::now();
-            channel.wait(!input.is_empty(), before + LONG).unwrap();
-            assert!(before.elapsed() < LONG / 2, "nothing came");
+            let far = soon();
+            channel.wait(!input.is_empty(), far).unwrap();
+            assert!(Instant::now() < far, "nothing came");
         }
     }
 }
@@ -535,9 +541,9 @@ fn a_server_that_stalls_is_given_up() {
     ] {
         let name = format!("stalls-after-{bytes}");
         stalling(&site, &name, &host, bytes);
-        let since = Instant::now();
+        let far = soon();
         let error = fails(&name, &options);
-        assert!(since.elapsed() < LONG / 2, "{error}");
+        assert!(Instant::now() < far, "not before the deadline of all: {error}");
         assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
         says(&error, step, &[&name]);
     }
@@ -588,11 +594,11 @@ fn a_peer_that_falls_silent_is_found_out() {
             assert!(since.elapsed() < LONG);
         };
         assert!(why.contains("silent") || why.contains("not responding"), "{why}");
-        // Going does not wait for it either.
-        let since = Instant::now();
+        // Going does not wait for it either, which says nothing before this is over.
+        let far = soon();
         drop(channel);
         drop(link);
-        assert!(since.elapsed() < LONG / 2);
+        assert!(Instant::now() < far);
         drop(stopped);
     }
 }
@@ -671,7 +677,10 @@ fn no_server_has_more_connections_to_set_up_than_it_may() {
     const SERVERS: usize = 5;
     const HOSTS: usize = 16;
     let Some(site) = Site::new("counts of connections over SSH") else { return };
-    for mut options in both(&site) {
+    // However long a busy machine lets one be silent that is well, nobody makes room for others: what
+    // becomes of those that are silent is tested elsewhere, and by itself.
+    let patient = || configured(&site, SshOptions::patient(32, 10 * LONG));
+    for mut options in [patient(), by_program(patient())] {
         // As one that listens at several ports, so that it says in one file what comes when.
         let name = format!("many-{}", options.program.is_some());
         let mut host = site.host(&name).server_config("MaxStartups 1000");
@@ -700,30 +709,27 @@ fn no_server_has_more_connections_to_set_up_than_it_may() {
             let own = own.replace(&format!("Port {}", host.port), &format!("Port {}", proxy.port));
             site.append("config", &format!("Host {own}"));
         }
-        options.timeout = 2 * LONG;
-        // One that a busy machine lets be silent for long makes room for others: then once more.
-        let is_bounded = (0..5).any(|_| {
-            let before = host.log().len();
-            std::thread::scope(|scope| {
-                let options = &options;
-                for number in 0..SERVERS * HOSTS {
-                    // More than half of them at one.
-                    let server = (number % (2 * SERVERS)).saturating_sub(SERVERS);
-                    let spec = spec(&format!("{name}-{server}"));
-                    scope.spawn(move || {
-                        let mut link = connect(&spec, options, Instant::now() + 2 * LONG).unwrap();
-                        assert_eq!(run(&mut *link, "true", b"").end, End::Status(0));
-                    });
-                }
-            });
-            let log = &host.log()[before..];
-            assert_eq!(log.matches("Accepted publickey").count(), SERVERS * HOSTS);
-            let (of_one, of_all) = most_being_set_up(log);
-            println!("{name}: {of_one} at one server, {of_all} at all of them");
-            assert!(of_one >= 6 && of_all > 10, "they do not come together");
-            of_one <= 10 && of_all <= 32
+        options.timeout = 10 * LONG;
+        let before = host.log().len();
+        std::thread::scope(|scope| {
+            let options = &options;
+            for number in 0..SERVERS * HOSTS {
+                // More than half of them at one.
+                let server = (number % (2 * SERVERS)).saturating_sub(SERVERS);
+                let spec = spec(&format!("{name}-{server}"));
+                scope.spawn(move || {
+                    let far = Instant::now() + 10 * LONG;
+                    let mut link = connect(&spec, options, far).unwrap();
+                    assert_eq!(run(&mut *link, "true", b"").end, End::Status(0));
+                });
+            }
         });
-        assert!(is_bounded, "{name}");
+        let log = &host.log()[before..];
+        assert_eq!(log.matches("Accepted publickey").count(), SERVERS * HOSTS);
+        let (of_one, of_all) = most_being_set_up(log);
+        println!("{name}: {of_one} at one server, {of_all} at all of them");
+        assert!(of_one >= 6 && of_all > 10, "they do not come together");
+        assert!(of_one <= 10 && of_all <= 32, "{name}: {of_one} at one server, {of_all} at all");
     }
 }
 

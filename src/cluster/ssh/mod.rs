@@ -33,7 +33,7 @@ use programs::Programs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use throttle::Throttle;
+use throttle::{LONGEST_SILENCE, Throttle};
 
 /// How hosts are connected to. Clones count their connections together, and their programs.
 #[derive(Debug, Clone)]
@@ -57,6 +57,12 @@ pub struct SshOptions {
 impl SshOptions {
     /// With at most `workers` connections being set up at once; `--ssh-workers` is 32 by default.
     pub fn new(workers: usize) -> SshOptions {
+        SshOptions::patient(workers, LONGEST_SILENCE)
+    }
+
+    /// The same, where a peer makes room for others only when it has been silent for so long: on a machine
+    /// that is busy enough, one may be silent for longer than usual though all is well.
+    pub fn patient(workers: usize, longest_silence: Duration) -> SshOptions {
         SshOptions {
             config: None,
             known_hosts: None,
@@ -64,7 +70,7 @@ impl SshOptions {
             timeout: Duration::from_secs(15),
             silence: Duration::from_secs(30),
             program: None,
-            throttle: Arc::new(Throttle::new(workers)),
+            throttle: Arc::new(Throttle::new(workers, longest_silence)),
             programs: Arc::default(),
         }
     }

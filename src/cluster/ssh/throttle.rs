@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// `MaxStartups 10:30:100`: from the eleventh on, a server drops at random.
 pub const MAX_PER_PLACE: usize = 10;
-/// A peer that has been silent for so long makes room for others.
+/// A peer that has been silent for so long makes room for others, unless told otherwise.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(2);
 /// Part of the time that is left in which all who wait now have had their turn, one of so many.
 const SHARE: u32 = 4;
@@ -23,6 +23,7 @@ pub type Place = (String, u16);
 #[derive(Debug)]
 pub struct Throttle {
     max: usize,
+    longest_silence: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -37,9 +38,11 @@ struct State {
 }
 
 impl Throttle {
-    /// At most `max` at once, which is at least one.
-    pub fn new(max: usize) -> Throttle {
-        Throttle { max: max.max(1), state: Mutex::default(), changed: Condvar::new() }
+    /// At most `max` at once, which is at least one, but for peers that have been silent for
+    /// `longest_silence`: these make room for others.
+    pub fn new(max: usize, longest_silence: Duration) -> Throttle {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Throttle { max: max.max(1), longest_silence, state, changed }
     }
 
     /// Waits until one more may be set up; `None` at the deadline.
@@ -122,7 +125,7 @@ impl Throttle {
         let waiting = self.lock().queue.len();
         let left = deadline.saturating_duration_since(Instant::now());
         let share = (left / SHARE).mul_f64(self.max as f64 / waiting.max(1) as f64);
-        (waiting > 0).then_some(share.min(LONGEST_SILENCE))
+        (waiting > 0).then_some(share.min(self.longest_silence))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,6 +213,11 @@ impl Turn {
         }
     }
 
+    /// How long a peer may be silent before it makes room for others.
+    pub fn longest_silence(&self) -> Duration {
+        self.throttle.longest_silence
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -256,7 +264,7 @@ mod tests {
 
     #[test]
     fn no_more_than_allowed_are_set_up_at_once() {
-        let throttle = Arc::new(Throttle::new(12));
+        let throttle = Arc::new(Throttle::new(12, LONGEST_SILENCE));
         let now = Instant::now();
         let turns: Vec<_> = (0..12).map(|_| throttle.turn(now).unwrap()).collect();
         assert!(throttle.turn(now).is_none());
@@ -283,7 +291,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_place_or_a_silent_peer_keeps_nobody_waiting() {
-        let throttle = Arc::new(Throttle::new(1));
+        let throttle = Arc::new(Throttle::new(1, LONGEST_SILENCE));
         let by = Instant::now() + LONG;
         let silent = throttle.turn(by).unwrap();
         let (mouth, ear) = std::sync::mpsc::channel();
@@ -316,7 +324,7 @@ mod tests {
 
     #[test]
     fn all_who_wait_have_their_turn_in_time() {
-        let throttle = Throttle::new(32);
+        let throttle = Throttle::new(32, LONGEST_SILENCE);
         let by = Instant::now() + Duration::from_secs(30);
         let patience = |waiting| {
             throttle.lock().queue = (0..waiting).collect();

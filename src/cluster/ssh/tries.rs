@@ -40,13 +40,13 @@ impl Tries {
 
 #[cfg(test)]
 mod tests {
-    use super::super::throttle::Throttle;
+    use super::super::throttle::{LONGEST_SILENCE, Throttle};
     use super::*;
     use std::sync::Arc;
 
     #[test]
     fn only_what_was_dropped_is_tried_again_and_only_in_time() {
-        let turn = Arc::new(Throttle::new(1)).turn(Instant::now()).unwrap();
+        let turn = Arc::new(Throttle::new(1, LONGEST_SILENCE)).turn(Instant::now()).unwrap();
         let far = Instant::now() + Duration::from_secs(600);
         let mut tries = Tries::default();
         assert!(tries.again(true, &turn, far));

@@ -153,6 +153,7 @@ impl Worker {
 mod tests {
     use super::super::made_host::{FAR, MadeHost, wait_for};
     use super::*;
+    use crate::cluster::clock::now;
     use crate::cluster::launch::FIRST_HEARTBEAT;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -195,29 +196,37 @@ mod tests {
         }
     }
 
+    fn beats(host: &MadeHost) -> usize {
+        let asked = host.asked();
+        asked.iter().filter(|it| matches!(it, Request::Ping { beat: true, .. })).count()
+    }
+
     #[test]
     fn a_host_that_records_hears_of_its_launcher_soon_and_then_not_for_long() {
-        let host = MadeHost::new(|request, _| match request {
-            Request::Ping { id, beat: true } => {
-                let recorder = Some(RecorderState::Running { samples: 1, missed: 0 });
-                Some(Reply::Pong { id: *id, now: crate::cluster::clock::now(), recorder })
-            }
-            _ => MadeHost::usual(request),
-        });
         let dir = tempfile::tempdir().unwrap();
-        let limits = Limits { heartbeat: Some(HOUR), ..MadeHost::LIMITS };
-        let mut launch = host.launch_with(dir.path(), limits);
         let far = Instant::now() + FAR;
-        launch.wait_until_set_up(far, &mut |_| ());
-        launch.go(1);
-        let beats = || {
-            let asked = host.asked();
-            asked.iter().filter(|it| matches!(it, Request::Ping { beat: true, .. })).count()
-        };
-        wait_for(&launch, |_| beats() > 0);
-        launch.stop(far);
-        launch.wait_until_settled(far, &mut |_| ());
-        drop(launch.end(&[], far));
-        assert_eq!(beats(), 1, "{:?}", host.asked());
+        let [mut rare, mut often] = [HOUR, Duration::from_millis(5)].map(|heartbeat| {
+            let host = MadeHost::new(|request, _| match request {
+                Request::Ping { id, beat: true } => {
+                    let recorder = Some(RecorderState::Running { samples: 1, missed: 0 });
+                    Some(Reply::Pong { id: *id, now: now(), recorder })
+                }
+                _ => MadeHost::usual(request),
+            });
+            let limits = Limits { heartbeat: Some(heartbeat), ..MadeHost::LIMITS };
+            let mut launch = host.launch_with(dir.path(), limits);
+            launch.wait_until_set_up(far, &mut |_| ());
+            (host, launch)
+        });
+        rare.1.go(1);
+        wait_for(&rare.1, |_| beats(&rare.0) > 0);
+        // As long as many take that are wanted as soon as the first one.
+        often.1.go(1);
+        wait_for(&often.1, |_| beats(&often.0) > 20);
+        for (_, launch) in [&mut rare, &mut often] {
+            launch.stop(far);
+            launch.wait_until_settled(far, &mut |_| ());
+        }
+        assert_eq!(beats(&rare.0), 1, "{:?}", rare.0.asked());
     }
 }

@@ -2,7 +2,7 @@
 //! how it ended.
 
 use crate::cluster::ssh::programs::Running;
-use crate::cluster::ssh::throttle::{LONGEST_SILENCE, PlacePermit, Turn};
+use crate::cluster::ssh::throttle::{PlacePermit, Turn};
 use crate::cluster::transport::{Channel, End, poll};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
@@ -104,7 +104,7 @@ impl ProgramChannel {
                     }
                     self.bound_log()?;
                     let length = self.log.metadata()?.len();
-                    if heard.elapsed() >= LONGEST_SILENCE {
+                    if heard.elapsed() >= turn.longest_silence() {
                         // Silent hosts keep nobody from the bastion that all are behind.
                         permit.take();
                     }
