@@ -8,7 +8,7 @@ mod common;
 use common::cable::Cable;
 use common::cluster::{
     assert_clean, assert_no_tick_is_missing, assert_nothing_here, errors, kill, recorders, run,
-    strings, ticks, wait_for_samples,
+    strings, ticks, wait_for_more_samples, wait_for_samples,
 };
 use common::json::Value;
 use common::proxy::{BlackHole, Proxy};
@@ -122,10 +122,8 @@ impl Company<'_> {
         wait_for_samples(&world, host, 5);
         goes();
         world.write("end", "");
-        let since = Instant::now();
         let ran = live.end().has_status(STATUS);
         let ran = ran.says(&[&format!("{away} still has samples"), "ringstat recover"]);
-        assert!(since.elapsed() < common::DEADLINE);
         let before = world.files().timeseries;
         self.check(&before, away, false);
         assert!(errors(&before, away).iter().any(|(kind, _)| kind == "collection"));
@@ -334,8 +332,9 @@ fn a_host_that_was_given_up_and_is_away_holds_nobody_up_and_is_owed() {
     let since = Instant::now();
     let owed = "late may have a recorder of this run that waits for its start";
     let ran = live.end().has_status(STATUS).says(&[owed, "ringstat recover"]);
-    // Three quarters of the whole time are for samples, and it has none.
-    assert!(since.elapsed() < Duration::from_secs(STOP_TIMEOUT / 2), "{:?}", since.elapsed());
+    // Samples have all of that time but for three seconds, and it has none. No shorter than that: the
+    // time that the user allows is what this is about, and `recover` takes it all below.
+    assert!(since.elapsed() < Duration::from_secs(STOP_TIMEOUT - 3), "{:?}", since.elapsed());
     let before = world.files().timeseries;
     assert_no_tick_is_missing(&before, "good");
     assert_eq!(strings(&before["hosts_collected"]), ["good"]);
@@ -383,13 +382,6 @@ fn a_recorder_that_is_ready_when_its_host_was_given_up_does_not_stay() {
     assert_nothing_here(&file);
     assert_clean(&good);
     assert_clean(&late);
-}
-
-/// How many samples a host has of its one run.
-fn samples_of(world: &World, host: &Sshd) -> u64 {
-    let base = host.shm.join("ringstat-0");
-    let ring = base.join(common::entries(&base).remove(0)).join("00000.ring");
-    world.info(&ring).expect("its ring")["summary"]["samples_taken"].int()
 }
 
 #[test]
@@ -476,7 +468,8 @@ fn a_connection_that_is_being_set_up_at_the_end_is_not_waited_for_and_leaves_not
         let world = World::new();
         let proxy = Proxy::new();
         let host = site.host_behind(name, &proxy);
-        let options = ["--heartbeat", "300ms", "--ssh-timeout", "50", "--stop-timeout", "4"];
+        // Who waits for a connection has an hour for it.
+        let options = ["--heartbeat", "300ms", "--ssh-timeout", "3600", "--stop-timeout", "4"];
         let options = [&options, program].concat();
         std::fs::create_dir(world.path("tmp")).unwrap();
         let cmd = run(&world, &site, name, &options, UNTIL_TOLD);
@@ -485,10 +478,7 @@ fn a_connection_that_is_being_set_up_at_the_end_is_not_waited_for_and_leaves_not
         wait_for_samples(&world, &host, 5);
         proxy.cut_and_stall();
         world.write("end", "");
-        let since = Instant::now();
         let ran = live.end().has_status(STATUS).says(&["still has samples", "ringstat recover"]);
-        // A second try would take all of the other time.
-        assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
         let config = site.path("config");
         let is_ours = |pid: &u32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -544,6 +534,7 @@ fn delay_and_stalls_cost_no_sample_and_the_clock_says_how_sure_it_is() {
         let facts = &file["ringstat"]["hosts"][&*host.name];
         let (offset_ms, doubt_ms) =
             (facts["clock_offset_ms"].float(), facts["clock_uncertainty_ms"].float());
+        // Half of the least of many trips, each of which is held up for 600 ms, and a few for seconds.
         assert!((300.0..2000.0).contains(&doubt_ms), "{doubt_ms}");
         assert!(offset_ms.abs() <= doubt_ms, "it is the same clock: {offset_ms} +- {doubt_ms}");
     });
@@ -647,8 +638,7 @@ fn full_disks_on_a_host_cost_what_cannot_be_and_nothing_else() {
             let filled = host.inside("cat /dev/zero > /var/tmp/fill");
             assert!(!filled.status.success(), "{filled:?}");
             // Samples that the mirror cannot have.
-            let there = samples_of(&World::new(), &host);
-            wait_for_samples(&World::new(), &host, there + 8);
+            wait_for_more_samples(&World::new(), &host, 8);
         });
     });
 }
@@ -672,13 +662,16 @@ fn a_clock_that_is_49_seconds_off_is_said_to_be_and_changes_no_tick() {
         for Sshd { name, .. } in company.healthy {
             let (right, doubt) = clock(name);
             assert!(right.abs() <= doubt, "{right} +- {doubt}");
-            // By the clocks of the two hosts the same tick is that far apart.
+            // By the clocks of the two hosts the same tick is that far apart. Neither sample was late by
+            // an interval, or a tick would be missing.
             let first = |name: &str| {
                 let sample = &file["samples_by_host"][name].list()[0];
                 sample["collection"]["time_unix_ns"].int() as f64 / 1e6
             };
+            let interval_ms = file["collection_interval_seconds"].float() * 1e3;
             let apart = first(&host.name) - first(name);
-            assert!((apart - 49_000.0).abs() < 5_000.0, "{apart} ms");
+            let most = interval_ms + more_doubt + doubt;
+            assert!((apart - 49_000.0).abs() <= most, "{apart} ms, not within {most} of 49 s");
         }
     });
 }
@@ -703,7 +696,7 @@ fn a_server_that_asks_whether_we_are_there_is_answered() {
     let host = site.host("asking").server_config(config).start();
     let world = World::new();
     let live = begin(&world, &site, "asking", &["--heartbeat", "off"]);
-    // Twice as long as it waits for an answer.
+    // Twice as long as it waits for an answer: how long nothing is said is what this is about.
     thread::sleep(Duration::from_secs(32));
     world.write("end", "");
     live.end().has_status(STATUS);

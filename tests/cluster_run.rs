@@ -7,11 +7,10 @@ mod common;
 
 use common::cluster::{
     PROGRAM, assert_clean, assert_no_tick_is_missing, assert_nothing_here, cut_connections, errors,
-    left, recorders, run, strings, ticks, wait_for_samples,
+    left, recorders, run, strings, ticks, wait_for_more_samples, wait_for_samples,
 };
 use common::sshd::{Site, Sshd};
-use common::{DEADLINE, Files, World, entries, program_for, wait_until};
-use std::time::Instant;
+use common::{Files, World, entries, program_for, wait_until};
 
 /// A user that no machine has.
 const GUEST: u32 = 54321;
@@ -196,10 +195,8 @@ fn a_host_that_is_gone_at_the_end_owes_until_it_is_back() {
         (info["summary"]["samples_kept"].int() >= 5).then_some(())
     });
     away.stop();
-    let since = Instant::now();
     world.write("end", "");
     let ran = live.end().has_status(0).says(&["away still has samples", "ringstat recover"]);
-    assert!(since.elapsed() < DEADLINE);
     let before = world.files().timeseries;
     assert_no_tick_is_missing(&before, "good");
     assert_eq!(strings(&before["hosts_collected"]), ["good"]);
@@ -262,7 +259,7 @@ fn a_connection_that_is_lost_costs_no_sample() {
         common::wait_for_file(&world.path("began"));
         let [recorder] = recorders(&host)[..] else { panic!("{:?}", recorders(&host)) };
         cut_connections(&host);
-        std::thread::sleep(std::time::Duration::from_millis(1200)); // time for samples
+        wait_for_more_samples(&world, &host, 5);
         assert_eq!(recorders(&host), [recorder], "it lives on");
         world.write("end", "");
         live.end().has_status(0);

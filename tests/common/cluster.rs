@@ -122,11 +122,28 @@ pub fn kill(pid: u32) {
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
 
-/// Waits until a host, whose ring is where rings are by default, has that many samples of its one run.
-pub fn wait_for_samples(world: &World, host: &Sshd, count: u64) {
+/// The ring of a host's one run, where rings are by default.
+pub fn ring_of(host: &Sshd) -> PathBuf {
     let base = host.shm.join("ringstat-0");
     let run = wait_until("a run on a host", || entries(&base).into_iter().next());
-    world.wait_for_samples(&base.join(run).join("00000.ring"), count);
+    base.join(run).join("00000.ring")
+}
+
+/// What is known of it by now.
+pub fn summary(world: &World, host: &Sshd) -> Value {
+    let info = world.info(&ring_of(host)).expect("its ring");
+    info["summary"].clone()
+}
+
+/// Waits until a host has that many samples of its one run.
+pub fn wait_for_samples(world: &World, host: &Sshd, count: u64) {
+    world.wait_for_samples(&ring_of(host), count);
+}
+
+/// Waits until it has so many more.
+pub fn wait_for_more_samples(world: &World, host: &Sshd, count: u64) {
+    let there = summary(world, host)["samples_taken"].int();
+    wait_for_samples(world, host, there + count);
 }
 
 /// A launcher whose run `file` is of has nothing of it on this machine any more, where its rings were by

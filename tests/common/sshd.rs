@@ -318,7 +318,19 @@ pub struct Sshd {
     child: Option<Child>,
 }
 
+/// By how much the `CLOCK_MONOTONIC` of a host with this address is ahead of everybody else's: no two
+/// machines were started at the same time.
+fn uptime_ahead_s(address: Ipv4Addr) -> u32 {
+    let may_be = Path::new("/proc/self/ns/time").exists();
+    if may_be { u32::from(address) % 100_000 } else { 0 }
+}
+
 impl Sshd {
+    /// By how much its `CLOCK_MONOTONIC` is ahead of everybody else's, ns.
+    pub fn monotonic_ahead_ns(&self) -> i64 {
+        i64::from(uptime_ahead_s(self.address)) * 1_000_000_000
+    }
+
     /// Where a file of the host's lies: `sshd.log`, `var-tmp`, `machine-id`, `host_ed25519.pub`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -373,9 +385,8 @@ impl Sshd {
             unshare.args([network, "unshare"]);
         }
         unshare.args(["--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]);
-        if Path::new("/proc/self/ns/time").exists() {
-            // No two machines were started at the same time.
-            let uptime = u32::from(self.address) % 100_000;
+        let uptime = uptime_ahead_s(self.address);
+        if uptime > 0 {
             unshare.args(["--time", "--monotonic", &uptime.to_string()]);
         }
         unshare.args(["sh"]).arg(self.path("start.sh")).stdin(Stdio::null());
