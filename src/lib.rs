@@ -97,10 +97,10 @@ pub mod agents {
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::agent::scripted::{GUEST, Heard, converse};
-    pub use crate::cluster::protocol::{
-        Chunk, FileEntry, Frames, MAX_FRAME_BYTES, Marker, Message, Place, ProtocolError, Reply,
-        Request, Settings, VERSION, put_chunk, put_control,
+    pub use crate::cluster::frames::{
+        Chunk, Frames, MAX_FRAME_BYTES, Marker, Message, ProtocolError, put_chunk, put_control,
     };
+    pub use crate::cluster::protocol::{FileEntry, Place, Reply, Request, Settings, VERSION};
     pub use crate::cluster::scripted::collect_from;
     pub use crate::record::{
         BlockView, COMMON_WORDS, Common, RecordView, RecordWriter, RowHead, least_words,

@@ -31,9 +31,9 @@ fn moved(summary: &Value) -> i64 {
     summary.get("ticks_moved_us").map_or(0, |us| (us.float() * 1e3).round() as i64)
 }
 
-/// Tick 0 of a host that records, by our `CLOCK_MONOTONIC`, ns.
+/// Tick 0 of a host that records, by our `CLOCK_MONOTONIC`, ns, once it has begun.
 fn start(host: &Sshd) -> i64 {
-    let ring = Ring::open(&ring_of(host)).unwrap();
+    let ring = wait_until("a ring that has begun", || Ring::open(&ring_of(host)).ok());
     ring.header().start_monotonic_ns.cast_signed() - host.monotonic_ahead_ns()
 }
 

@@ -7,10 +7,10 @@ use super::recorder::RecorderOrder;
 use super::rings::{self, RingFile};
 use super::socket::{Ask, Told, ask};
 use crate::cluster::clock::now;
-use crate::cluster::protocol::{
-    CHUNK_BYTES, Frames, Hello, Marker, Message, Place, ProtocolError, RecorderState, Reply,
-    Request, Settings, put_chunk, put_control,
+use crate::cluster::frames::{
+    CHUNK_BYTES, Frames, Marker, Message, ProtocolError, put_chunk, put_control,
 };
+use crate::cluster::protocol::{Hello, Place, RecorderState, Reply, Request, Settings};
 use crate::run::hostname;
 use crate::sampler::thread::is_clock_synchronised;
 use std::io::{self, Read, Write};

@@ -4,7 +4,8 @@
 
 mod room;
 
-use super::protocol::{CHUNK_BYTES, Chunk, FileEntry, MAX_FILES, Message, Reply, Request};
+use super::frames::{CHUNK_BYTES, Chunk, Message};
+use super::protocol::{FileEntry, MAX_FILES, Reply, Request};
 use super::session::{Session, SessionError, unexpected};
 use crate::place::Place;
 use room::Room;

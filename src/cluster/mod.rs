@@ -6,6 +6,7 @@ pub mod check;
 pub mod clock;
 pub mod collect;
 pub mod deploy;
+pub mod frames;
 pub mod hosts;
 pub mod launch;
 pub mod leftovers;

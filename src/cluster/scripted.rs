@@ -2,7 +2,7 @@
 //! launcher's side.
 
 use super::collect::{CollectError, Collected, collect};
-use super::protocol::Marker;
+use super::frames::Marker;
 use super::session::{Session, SessionError};
 use super::transport::{Channel, End};
 use std::io;
@@ -82,9 +82,8 @@ pub fn collect_from(
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::protocol::{
-        FileEntry, Hello, MAX_STDERR_BYTES, ProtocolError, Reply, VERSION, put_chunk, put_control,
-    };
+    use super::super::frames::{MAX_STDERR_BYTES, ProtocolError, put_chunk, put_control};
+    use super::super::protocol::{FileEntry, Hello, Reply, VERSION};
     use super::*;
     use crate::ring::{
         Draft, Header, Layout, MIN_INTERVAL_NS, RingWriter, Segment, WordMap, description_check,

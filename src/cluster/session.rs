@@ -3,10 +3,10 @@
 //! more than its own host.
 
 use super::clock::{self, Offset, RoundTrip, now};
-use super::protocol::{
-    Frames, Hello, MAX_FRAME_BYTES, MAX_STDERR_BYTES, Marker, Message, ProtocolError,
-    RecorderState, Reply, Request, VERSION, put_control,
+use super::frames::{
+    Frames, MAX_FRAME_BYTES, MAX_STDERR_BYTES, Marker, Message, ProtocolError, put_control,
 };
+use super::protocol::{Hello, RecorderState, Reply, Request, VERSION};
 use super::transport::{Channel, End};
 use std::io;
 use std::time::{Duration, Instant};

@@ -129,9 +129,9 @@ pub fn ring_of(host: &Sshd) -> PathBuf {
     base.join(run).join("00000.ring")
 }
 
-/// What is known of it by now.
+/// What is known of it by now, once it has begun.
 pub fn summary(world: &World, host: &Sshd) -> Value {
-    let info = world.info(&ring_of(host)).expect("its ring");
+    let info = wait_until("a ring that has begun", || world.info(&ring_of(host)));
     info["summary"].clone()
 }
 

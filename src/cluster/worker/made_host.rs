@@ -1,11 +1,10 @@
 //! A host for tests of what a worker does: it answers as the test says, and keeps what it was asked.
 
 use crate::cluster::clock::now;
+use crate::cluster::frames::{Frames, Marker, Message, put_control};
 use crate::cluster::hosts::HostSpec;
 use crate::cluster::launch::{Connect, HostPlan, Launch, Limits};
-use crate::cluster::protocol::{
-    Frames, Hello, Marker, Message, Place, RecorderState, Reply, Request, put_control,
-};
+use crate::cluster::protocol::{Hello, Place, RecorderState, Reply, Request};
 use crate::cluster::record::{HostRecord, HostState};
 use crate::cluster::test_link::any_settings;
 use crate::cluster::transport::{Channel, End, Link};
