@@ -16,6 +16,7 @@ pub mod protocol;
 pub mod record;
 pub mod scripted;
 pub mod session;
+pub mod shared;
 pub mod shell;
 pub mod ssh;
 #[cfg(all(test, not(loom)))]

@@ -3,7 +3,7 @@
 use super::clock::LONGEST;
 use super::deploy::{Program, RemotePath, Step, deploy};
 use super::hosts::HostSpec;
-use super::launch::Connect;
+use super::shared::Connect;
 use super::ssh::{self, SshOptions};
 use super::transport::Link;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! One host from the launcher's side: a thread that takes it through its phases, whatever happens to the
-//! connection on the way. What all hosts are told, and what they have come to, is `launch`'s.
+//! connection on the way. What all hosts are told, and what they have come to, is `launch`'s,
+//! which this knows nothing of: what both have in common is `shared`.
 
 mod beats;
 mod claims;
@@ -10,10 +11,10 @@ mod trouble;
 
 use super::clock::{Offset, has_leapt, tells_more};
 use super::collect::{Collected, collect};
-use super::launch::{Command, Event, HostPlan, Shared, lock};
 use super::protocol::{RecorderState, Reply, Request};
 use super::record::{Failure, FailureKind, HostRecord, HostState};
 use super::session::{Session, unexpected};
+use super::shared::{Command, Event, HostPlan, Shared, lock};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

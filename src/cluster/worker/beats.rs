@@ -2,9 +2,9 @@
 
 use super::{PING_PATIENCE, Phase, Trouble, Worker};
 use crate::cluster::clock::{has_drifted, theirs};
-use crate::cluster::launch::Limits;
 use crate::cluster::protocol::{RecorderState, Reply, Request};
 use crate::cluster::session::{Session, unexpected};
+use crate::cluster::shared::Limits;
 use std::time::{Duration, Instant};
 
 /// A host may always take so long to answer.
@@ -154,7 +154,7 @@ mod tests {
     use super::super::made_host::{FAR, MadeHost, wait_for};
     use super::*;
     use crate::cluster::clock::now;
-    use crate::cluster::launch::FIRST_HEARTBEAT;
+    use crate::cluster::shared::FIRST_HEARTBEAT;
 
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3600);

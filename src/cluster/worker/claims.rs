@@ -2,11 +2,11 @@
 //! is believed for another host: that two are one is seen on the later of them.
 
 use super::{Trouble, Worker};
-use crate::cluster::launch::{Claim, RemoteClaim, lock};
 use crate::cluster::machine::MachineIdentity;
 use crate::cluster::protocol::{Reply, Request};
 use crate::cluster::record::HostState;
 use crate::cluster::session::{Session, unexpected};
+use crate::cluster::shared::{Claim, RemoteClaim, lock};
 use std::time::{Duration, Instant};
 
 /// Between two looks whether the first one is ready.

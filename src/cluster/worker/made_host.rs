@@ -3,9 +3,10 @@
 use crate::cluster::clock::now;
 use crate::cluster::frames::{Frames, Marker, Message, put_control};
 use crate::cluster::hosts::HostSpec;
-use crate::cluster::launch::{Connect, HostPlan, Launch, Limits};
+use crate::cluster::launch::Launch;
 use crate::cluster::protocol::{Hello, Place, RecorderState, Reply, Request};
 use crate::cluster::record::{HostRecord, HostState};
+use crate::cluster::shared::{Connect, HostPlan, Limits};
 use crate::cluster::test_link::any_settings;
 use crate::cluster::transport::{Channel, End, Link};
 use std::io;

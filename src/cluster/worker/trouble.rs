@@ -4,9 +4,9 @@
 use super::{Phase, Worker};
 use crate::cluster::clock;
 use crate::cluster::collect::CollectError;
-use crate::cluster::launch::Event;
 use crate::cluster::record::{Failure, FailureKind, HostState};
 use crate::cluster::session::SessionError;
+use crate::cluster::shared::Event;
 use std::time::Instant;
 
 /// Why an attempt came to nothing.

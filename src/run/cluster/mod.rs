@@ -1,81 +1,39 @@
-//! A run on several hosts, from its launcher: which of them is this machine, which agents there are, the
-//! instant at which all begin, and what the manifest knows of them. What came of them is `output`'s.
+//! A run on several hosts, from its launcher: the instant at which all begin, how long the stop waits for
+//! them, and what is fetched. Who they are is `plan`'s, what is known of them is `manifest`'s, where their
+//! rings go is `room`'s; what came of them is `output`'s.
 
+mod manifest;
 mod output;
+mod plan;
+mod room;
 
 use super::builder::RecorderBuilder;
 use super::manifest::Manifest;
 use crate::cluster::clock::now;
-use crate::cluster::collect::{MAX_HOST_BYTES, MAX_HOST_TEXT_BYTES};
 use crate::cluster::hosts::HostSpec;
-use crate::cluster::launch::{FIRST_HEARTBEAT, HostPlan, HostProgress, Launch, Limits};
-use crate::cluster::local::{self, Locality};
+use crate::cluster::launch::{HostProgress, Launch};
 use crate::cluster::machine::MachineIdentity;
-use crate::cluster::protocol::{self, START_PATIENCE};
+use crate::cluster::protocol::{START_PATIENCE, Settings};
 use crate::cluster::record::{Failure, FailureKind, HostRecord, HostState};
-use crate::cluster::ways::{HostOptions, Ways};
-use crate::place::Place;
-use crate::sampler::thread::{CpuChoice, is_clock_synchronised};
-use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use crate::cluster::ways::Ways;
+use plan::{agent_settings, asked_for, first_here, limits, plans};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 
+pub use manifest::ClusterManifest;
 pub(super) use output::{Here, Output, not_all_read, notes, output, still_owed};
+pub(super) use plan::here;
+pub(super) use room::HOSTS_DIR;
 
-/// The directory in a run's own in which there is one for each host.
-pub(super) const HOSTS_DIR: &str = "hosts";
 /// Between the last host that is ready and tick 0: the least, for each host, and the most.
 const LEAST_LEAD: Duration = Duration::from_millis(100);
 const LEAD_PER_HOST: Duration = Duration::from_millis(2);
 const MOST_LEAD: Duration = Duration::from_secs(3);
-/// How long a recorder goes on without hearing of a launcher, unless told otherwise.
-const DEFAULT_ORPHAN_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 /// How long conversations may take to end when all is written, and which part of the bound of the stop
 /// that is at most, one of so many.
 const GOODBYE: Duration = Duration::from_secs(3);
 const GOODBYE_SHARE: u32 = 4;
-/// How long the stop of a run waits at most for hosts that were given up.
-const GIVEN_UP: Duration = Duration::from_secs(2);
-/// Part of the disk that all hosts together may take, one of so many.
-const FREE_SHARE: u64 = 2;
-
-/// What a manifest knows of the hosts of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ClusterManifest {
-    /// How they are reached.
-    pub(crate) options: HostOptions,
-    /// Every host that was asked for, once, in order.
-    pub(crate) hosts: Vec<HostRecord>,
-    /// Where rings go on each of them, if not where they go by default.
-    pub(crate) ring_base: Option<String>,
-    /// And mirrors.
-    pub(crate) mirror_base: Option<String>,
-    /// Time between two ticks, ns.
-    pub(crate) interval_ns: u64,
-    /// When it began, `CLOCK_REALTIME`, ns.
-    pub(crate) start_wall_ns: u64,
-    /// The files that are written lack what some host still has.
-    #[serde(default)]
-    pub(crate) is_incomplete: bool,
-}
-
-impl ClusterManifest {
-    /// How many hosts were asked for.
-    pub fn host_count(&self) -> usize {
-        self.hosts.len()
-    }
-
-    /// Names of the hosts that may have samples which are not here, or a recorder that nobody needs.
-    pub fn owing(&self) -> Vec<String> {
-        let owing = self.hosts.iter().filter(|host| host.state.is_pending());
-        owing.map(|host| host.spec.name.clone()).collect()
-    }
-}
 
 /// The hosts of a run that are recorded.
 pub(super) struct Cluster {
@@ -118,18 +76,6 @@ pub(super) struct SettingUp {
     remote: usize,
 }
 
-/// Which of the hosts is this machine: the place of its first name.
-pub(super) fn here(hosts: &[HostSpec]) -> Vec<bool> {
-    let places = local::locate(hosts, local::PATIENCE);
-    places.into_iter().map(|place| matches!(place, Locality::Here(_))).collect()
-}
-
-/// The run of host number `index` of a run, on that host: as its launcher's, but for the last bytes.
-fn host_run_id(run_id: Uuid, index: usize) -> Uuid {
-    let number = u32::try_from(index).unwrap_or(u32::MAX).wrapping_add(1);
-    Uuid::from_u128(run_id.as_u128() ^ u128::from(number))
-}
-
 /// Begins to set up all hosts that are not this machine. Their rings will go below `dir`; without it,
 /// or without threads, none is recorded.
 pub(super) fn set_up(
@@ -139,38 +85,9 @@ pub(super) fn set_up(
     manifest: &Manifest,
     dir: Option<&Path>,
 ) -> SettingUp {
-    let base = |dir: &Option<PathBuf>| {
-        dir.as_ref().and_then(|dir| dir.parent()).map(|base| base.display().to_string())
-    };
-    let options = settings.host_options.clone();
-    let first_here = is_here.iter().position(|is_here| *is_here);
-    let mut records: Vec<HostRecord> = Vec::with_capacity(hosts.len());
-    for (index, spec) in hosts.iter().enumerate() {
-        let is_here = is_here.get(index).copied().unwrap_or(false);
-        let (run_id, state) = match first_here {
-            Some(first) if first == index => (manifest.run_id, HostState::Here),
-            Some(first) if is_here => {
-                (manifest.run_id, HostState::SameAs(hosts[first].name.clone()))
-            }
-            _ => (host_run_id(manifest.run_id, index), HostState::SettingUp),
-        };
-        let mut record = HostRecord::new(spec.clone(), run_id, state);
-        if is_here {
-            record.hostname.clone_from(&manifest.hostname);
-            record.clock_synchronised = is_clock_synchronised();
-        }
-        records.push(record);
-    }
-    let mut cluster = ClusterManifest {
-        ring_base: settings.ring_base.as_ref().and_then(|_| base(&manifest.ring_dir)),
-        mirror_base: settings.mirror_base().and_then(|_| base(&manifest.mirror_dir)),
-        interval_ns: crate::run::builder::ns(settings.interval).unwrap_or(u64::MAX),
-        start_wall_ns: now().wall_ns,
-        is_incomplete: false,
-        hosts: records,
-        options,
-    };
-    let here = first_here.map(|first| (hosts[first].name.clone(), MachineIdentity::own()));
+    let mut cluster = asked_for(settings, hosts, is_here, manifest);
+    let here = first_here(is_here);
+    let here = here.map(|first| (hosts[first].name.clone(), MachineIdentity::own()));
     let agents = agent_settings(settings, manifest);
     let (launch, remote) = begin(&mut cluster, dir, Some(agents), here);
     let deadline = Instant::now() + cluster.options.ssh_timeout;
@@ -182,58 +99,15 @@ pub(super) fn set_up(
 fn begin(
     cluster: &mut ClusterManifest,
     dir: Option<&Path>,
-    agents: Option<protocol::Settings>,
+    agents: Option<Settings>,
     here: Option<(String, MachineIdentity)>,
 ) -> (Option<Launch>, usize) {
-    let mut plans = Vec::new();
-    let (ring_base, mirror_base) = (cluster.ring_base.clone(), cluster.mirror_base.clone());
-    for (index, record) in cluster.hosts.iter_mut().enumerate() {
-        let is_wanted = match &agents {
-            Some(_) => record.state == HostState::SettingUp,
-            // What is here already is there to be removed.
-            None => {
-                let is_left = record.state == HostState::Collected && !record.is_discarded;
-                record.state == HostState::SettingUp || record.state.is_pending() || is_left
-            }
-        };
-        if !is_wanted {
-            continue;
-        }
-        let place = match host_dir(dir, index) {
-            Ok(place) => place,
-            Err(error) => {
-                record.state = HostState::Failed;
-                let message = format!("there is no directory for its rings here: {error}");
-                record.add_error(Failure::now(FailureKind::Collection, &message));
-                continue;
-            }
-        };
-        plans.push(HostPlan {
-            spec: record.spec.clone(),
-            place: protocol::Place {
-                run_id: record.run_id,
-                ring_base: ring_base.clone(),
-                mirror_base: mirror_base.clone(),
-            },
-            settings: agents.clone(),
-            dir: place,
-            record: record.clone(),
-        });
-    }
+    let plans = plans(cluster, dir, agents.as_ref());
     let remote = plans.len();
     if plans.is_empty() {
         return (None, 0);
     }
-    let dirs: Vec<&Path> = plans.iter().map(|plan| &*plan.dir).collect();
-    let limits = Limits {
-        timeout: cluster.options.ssh_timeout,
-        heartbeat: cluster.options.heartbeat,
-        first_heartbeat: FIRST_HEARTBEAT,
-        orphan_timeout: orphan_timeout(&cluster.options),
-        host_bytes: host_bytes(dir, &dirs),
-        // Of an earlier run nobody waits for anything else.
-        given_up: if agents.is_some() { GIVEN_UP } else { Duration::MAX },
-    };
+    let limits = limits(&cluster.options, dir, &plans, agents.is_some());
     let ways = Arc::new(Ways::new(&cluster.options));
     match Launch::begin(plans, ways, limits, here) {
         Ok(launch) => (Some(launch), remote),
@@ -247,80 +121,6 @@ fn begin(
             }
             (None, 0)
         }
-    }
-}
-
-/// How long a host goes on without hearing of the launcher.
-fn orphan_timeout(options: &HostOptions) -> Duration {
-    options.orphan_timeout.or(options.max_duration).unwrap_or(DEFAULT_ORPHAN_TIMEOUT)
-}
-
-/// Where the rings of a host go; made if need be.
-fn host_dir(dir: Option<&Path>, index: usize) -> io::Result<PathBuf> {
-    let dir = dir.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    let name = host_dir_name(index);
-    Place::open(dir)?.dir_in(HOSTS_DIR)?.dir_in(&name)?;
-    Ok(dir.join(HOSTS_DIR).join(name))
-}
-
-fn host_dir_name(index: usize) -> String {
-    format!("{index:05}")
-}
-
-/// What each of the hosts whose rings go to `dirs`, below `dir`, may take here. What they have already
-/// counts as free: the bound is the same at each attempt.
-fn host_bytes(dir: Option<&Path>, dirs: &[&Path]) -> u64 {
-    let taken = dirs.iter().map(|dir| taken_by(dir)).fold(0, u64::saturating_add);
-    share(free(dir).saturating_add(taken), dirs.len()).min(MAX_HOST_BYTES)
-}
-
-/// Bytes of the disk that the files in a directory take.
-fn taken_by(dir: &Path) -> u64 {
-    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let files = files.filter_map(|file| file.metadata().ok());
-    // In units of 512 bytes, whatever the file system's are (stat(2)).
-    files.map(|file| file.blocks().saturating_mul(512)).fold(0, u64::saturating_add)
-}
-
-/// What is free on the disk of a directory.
-fn free(dir: Option<&Path>) -> u64 {
-    let free = dir.and_then(|dir| rustix::fs::statvfs(dir).ok());
-    free.map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize))
-}
-
-/// The part of these bytes for one of so many hosts.
-fn share(bytes: u64, hosts: usize) -> u64 {
-    bytes / FREE_SHARE / (hosts.max(1) as u64)
-}
-
-/// What the samples of one of so many hosts may be as text, in files that go to that directory, which
-/// need not be there yet.
-fn text_bytes(results_dir: &Path, hosts: usize) -> u64 {
-    let is_there = results_dir.ancestors().find(|dir| dir.is_dir());
-    share(free(is_there), hosts).min(MAX_HOST_TEXT_BYTES)
-}
-
-fn agent_settings(settings: &RecorderBuilder, manifest: &Manifest) -> protocol::Settings {
-    let options = &settings.host_options;
-    protocol::Settings {
-        interval: settings.interval,
-        max_samples: settings.max_samples,
-        sync_interval: settings.sync_interval,
-        sources: settings.sources.clone(),
-        benchmark_type: settings.benchmark_type.clone(),
-        command: settings.command.clone(),
-        policy: settings.thread.policy.name().to_owned(),
-        nice: settings.thread.nice,
-        cpu: match settings.thread.cpu {
-            CpuChoice::Auto => "auto".to_owned(),
-            CpuChoice::Unpinned => "none".to_owned(),
-            CpuChoice::Cpu(cpu) => cpu.to_string(),
-        },
-        procfs: settings.procfs.display().to_string(),
-        mirror: settings.has_mirror(),
-        orphan_timeout: orphan_timeout(options),
-        max_duration: options.max_duration,
-        launcher: manifest.hostname.clone(),
     }
 }
 
@@ -404,8 +204,7 @@ impl Cluster {
 
     /// What is known of each host now.
     pub fn update(&self, manifest: &mut ClusterManifest) {
-        let records = self.launch.as_ref().map(Launch::records).unwrap_or_default();
-        merge(manifest, records);
+        manifest.learn(self.launch.as_ref().map(Launch::records).unwrap_or_default());
     }
 
     /// The conversations are over. What is here of the hosts is safe, but for that of those that are
@@ -414,7 +213,7 @@ impl Cluster {
         let Some(launch) = self.launch.take() else { return Vec::new() };
         let kept = output::with_owners(manifest, kept);
         let goodbye = self.stop.map_or(GOODBYE, |bound| bound.goodbye());
-        merge(manifest, launch.end(&kept, Instant::now() + goodbye));
+        manifest.learn(launch.end(&kept, Instant::now() + goodbye));
         let places = [("ring-dir", &manifest.ring_base), ("mirror-dir", &manifest.mirror_base)];
         let places = places.into_iter().filter_map(|(option, dir)| {
             Some(format!(" --{option} {}", shell_words::quote(dir.as_deref()?)))
@@ -440,19 +239,6 @@ pub(super) fn fail_here(manifest: &mut ClusterManifest, why: &str) {
     for host in manifest.hosts.iter_mut().filter(|host| host.state == HostState::Here) {
         host.state = HostState::Failed;
         host.add_error(Failure::now(FailureKind::Collection, why));
-    }
-}
-
-fn merge(manifest: &mut ClusterManifest, records: Vec<HostRecord>) {
-    let mut records: HashMap<String, HostRecord> =
-        records.into_iter().map(|record| (record.spec.name.clone(), record)).collect();
-    for host in &mut manifest.hosts {
-        if let Some(record) = records.remove(&host.spec.name)
-            // All of it is here, whether or not it can be reached now.
-            && (host.state != HostState::Collected || record.state == HostState::Collected)
-        {
-            *host = record;
-        }
     }
 }
 
@@ -498,35 +284,8 @@ fn was_given_up_long_ago(host: &HostRecord) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_has_its_share_of_the_disk_that_the_files_go_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let free = free(Some(dir.path()));
-        let share = text_bytes(&dir.path().join("not/there/yet"), 1000);
-        // Others write too.
-        assert!(
-            share > 0 && share <= free / 1000 && share <= MAX_HOST_TEXT_BYTES,
-            "{share} of {free}"
-        );
-        assert!(text_bytes(dir.path(), 1) <= MAX_HOST_TEXT_BYTES);
-    }
-
-    #[test]
-    fn what_is_here_of_a_host_takes_nothing_off_its_bound() {
-        let dir = tempfile::Builder::new().prefix("ringstat-").tempdir_in("/dev/shm").unwrap();
-        let path = dir.path();
-        let dirs = [path, Path::new("/nonexistent")];
-        std::fs::write(path.join("00000.ring"), vec![1; 3 << 20]).unwrap();
-        // Others write too; a file of holes takes nothing.
-        std::fs::File::create(path.join("00001.ring")).unwrap().set_len(1 << 40).unwrap();
-        let taken = taken_by(path);
-        assert!((3 << 20..4 << 20).contains(&taken), "{taken}");
-        assert_eq!(taken_by(dirs[1]), 0);
-        assert_eq!(share(1000, 5), 100);
-        assert_eq!(host_bytes(None, &dirs), MAX_HOST_BYTES);
-        assert!(host_bytes(Some(path), &dirs) <= MAX_HOST_BYTES);
-    }
+    use crate::cluster::ways::HostOptions;
+    use uuid::Uuid;
 
     #[test]
     fn what_was_given_up_long_ago_is_owed_no_more() {

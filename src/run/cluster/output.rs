@@ -1,7 +1,8 @@
 //! What came of the hosts of a run, for people and for the output: every host as it was asked for, with
 //! its rings as they lie in the run's directory, what went wrong with it, and its clock.
 
-use super::{ClusterManifest, HOSTS_DIR, host_dir_name, text_bytes};
+use super::manifest::ClusterManifest;
+use super::room::{HOSTS_DIR, host_dir_name, text_bytes};
 use crate::cluster::clock::now;
 use crate::cluster::record::{Failure, FailureKind, HostRecord, HostState};
 use crate::decode::{
