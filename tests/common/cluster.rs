@@ -3,7 +3,7 @@
 
 use super::json::Value;
 use super::sshd::{Site, Sshd};
-use super::{Cmd, World, entries, wait_until};
+use super::{Cmd, Ran, World, entries, wait_until};
 use rustix::process::Signal;
 use std::path::PathBuf;
 
@@ -144,6 +144,16 @@ pub fn wait_for_samples(world: &World, host: &Sshd, count: u64) {
 pub fn wait_for_more_samples(world: &World, host: &Sshd, count: u64) {
     let there = summary(world, host)["samples_taken"].int();
     wait_for_samples(world, host, there + count);
+}
+
+/// Does what the end of a run advises until everything is fetched, each time for no longer than that run's
+/// short `--stop-timeout`, which on a busy machine is not enough for one attempt.
+pub fn fetch_what_is_owed(world: &World, ran: &Ran) {
+    wait_until("what hosts owe", || {
+        let again = world.take_the_advice(ran);
+        eprintln!("{}", again.stderr);
+        (again.status == 0).then_some(())
+    });
 }
 
 /// A launcher whose run `file` is of has nothing of it on this machine any more, where its rings were by
