@@ -130,7 +130,6 @@ impl Mirror {
         let (outbox, end) = unbounded();
         let thread = std::thread::Builder::new().name("rs-mirror".to_owned()).spawn(move || {
             ring::let_through();
-            stay_behind();
             let copier = Copier::new(disk, settings.max_samples);
             let _ = outbox.send(run(copier, &settings, &inbox));
         })?;
@@ -173,6 +172,7 @@ fn run<D: Disk>(
 ) -> MirrorEnd {
     let every = sync_interval(settings.interval, settings.sync_interval, settings.spare_slots());
     let (mut pace, mut last) = (Pace::new(every, Instant::now()), Vec::new());
+    let mut is_behind = false;
     loop {
         let first = inbox.recv_deadline(pace.next());
         let (mut has_more, mut is_over) =
@@ -196,6 +196,12 @@ fn run<D: Disk>(
                 Message::Last(originals) => last = originals,
                 Message::Finish => is_over = true,
             }
+        }
+        if !is_behind {
+            // Not before the first file is made: no benchmark runs yet, and whoever starts one waits for it,
+            // but not for as long as it may take behind everybody on a busy machine.
+            stay_behind();
+            is_behind = true;
         }
         if is_over {
             copier.mend_wholly();

@@ -12,6 +12,8 @@ use std::sync::{Condvar, Mutex};
 struct Still {
     medium: Medium,
     stands: Arc<(Mutex<bool>, Condvar)>,
+    /// How nice whoever made its files was then.
+    nice: Arc<Mutex<Vec<i32>>>,
 }
 
 impl Still {
@@ -25,6 +27,7 @@ impl Disk for Still {
     type File = <Medium as Disk>::File;
 
     fn create(&self, name: &str, bytes: Bytes) -> std::io::Result<Self::File> {
+        self.nice.lock().unwrap().push(own_nice());
         let (stands, moved) = &*self.stands;
         drop(moved.wait_while(stands.lock().unwrap(), |stands| *stands).unwrap());
         self.medium.create(name, bytes)
@@ -45,6 +48,10 @@ impl Disk for Still {
     fn shown(&self) -> String {
         self.medium.shown()
     }
+}
+
+fn own_nice() -> i32 {
+    rustix::process::getpriority_process(None).unwrap()
 }
 
 /// Keeps so many samples of `host`, with a mirror on `disk`.
@@ -152,4 +159,23 @@ fn a_segment_that_is_gone_before_it_is_copied_is_said() {
     let expected = "no complete mirror in the model: the memory of 00000.ring was gone before it could \
         be copied, with the samples from number 0 on; please report this";
     assert_eq!((end.error.as_deref(), end.complete), (Some(expected), false));
+}
+
+#[test]
+fn who_starts_a_run_waits_for_a_file_behind_nobody() {
+    let (host, disk) = (Host::new(), Still::default());
+    let (settings, mirror) = mirrored(&host, 50, &disk);
+    let script = |wake: u64| {
+        host.write("vmstat", &format!("counter_{wake} {wake}\n"));
+        (wake < 20).then_some(0)
+    };
+    let clock = FakeClock { now_ns: Arc::new(AtomicU64::new(START_NS)), wakes: 0, script };
+    let (sleeper, _) =
+        Sleeper::begin(settings, clock, Control::default(), Some(mirror.feed()), None).unwrap();
+    let end = sleeper.run();
+    assert!(mirror.finish(Duration::from_secs(60)).complete);
+    assert!(end.segments.len() > 1);
+    let nice = disk.nice.lock().unwrap();
+    assert_eq!(nice[0], own_nice());
+    assert!(nice.len() > 1 && nice[1..].iter().all(|&nice| nice == 19), "{nice:?}");
 }
