@@ -34,6 +34,9 @@ const MOST_LEAD: Duration = Duration::from_secs(3);
 /// that is at most, one of so many.
 const GOODBYE: Duration = Duration::from_secs(3);
 const GOODBYE_SHARE: u32 = 4;
+/// How long `recover` may wait for hosts, if the bound of the run is shorter: that is how long a benchmark's
+/// end may be held up, and none waits for it any more.
+const LEAST_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The hosts of a run that are recorded.
 pub(super) struct Cluster {
@@ -259,7 +262,7 @@ pub(super) fn fetch(
     manifest.options = manifest.options.clone().bounded();
     let (launch, remote) = begin(manifest, dir, None, None);
     let mut cluster = Cluster { launch, start_ns: 0, stop: None, remote };
-    cluster.stop(manifest.options.stop_timeout);
+    cluster.stop(manifest.options.stop_timeout.max(LEAST_FETCH_TIMEOUT));
     cluster.collect(manifest, progress);
     for (host, before) in manifest.hosts.iter_mut().zip(before) {
         match (&before.state, &host.state) {
