@@ -4,17 +4,23 @@
 //! the host's server and whatever runs there. Needs root, `sshd`, `python3`, and the program beside this
 //! one: `cargo build --release` first.
 //!
-//! `cargo run --release -p ringstat-bench --bin hosts [-- SECONDS]`
+//! `cargo run --release -p ringstat-bench --bin hosts [-- SECONDS [HOSTS]]`
+//!
+//! Both ways ask all hosts at the same time, as both do in earnest: they meet the same crowd on the
+//! machine's CPUs.
+//!
+//! Beside them stands what it takes to merely read the five files on every host and throw the text away: no
+//! recorder can take less.
 //!
 //! What a run costs once, at its start and its end, is given apart from what each sample adds, and
 //! spread over an hour at the default interval of 10 s.
 
-use ringstat::measure::machine;
+use ringstat::measure::{child_main, machine, reader};
 use sshd::{Site, Sshd};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 // As the tests make them, who may panic.
@@ -31,10 +37,10 @@ mod sshd;
 #[path = "../tests/common/wall_clock.rs"]
 mod wall_clock;
 
-/// Hosts of a run: what the launcher does once for all of them is shared.
+/// Hosts of a run, by default: what the launcher does once for all of them is shared.
 const HOSTS: usize = 8;
-/// Samples of the way by Python.
-const PYTHON_SAMPLES: u32 = 40;
+/// Samples of each host by Python.
+const PYTHON_SAMPLES: u32 = 10;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// In an hour at the default interval.
 const SAMPLES_PER_HOUR: f64 = 360.0;
@@ -144,23 +150,55 @@ impl Bench {
         command
     }
 
+    /// A connection, a shell and Python for each sample of each host.
     fn by_python(&self) -> Result<Cost> {
         let before = self.now()?;
         for _ in 0..PYTHON_SAMPLES {
-            let mut ssh = self.launcher(Path::new("ssh"));
-            ssh.arg("-F").arg(self.site.path("config")).args(["-o", "BatchMode=yes", "node0"]);
-            let said =
-                ssh.arg(format!("python3 -c '{PYTHON}'")).stderr(Stdio::inherit()).output()?;
-            if !said.stdout.starts_with(b"{\"timestamp\"") {
-                return Err(format!("ssh gives no sample: {}", said.status).into());
+            let started: Vec<Child> =
+                self.hosts.iter().map(|host| self.python(host)).collect::<Result<_>>()?;
+            for child in started {
+                let said = child.wait_with_output()?;
+                if !said.stdout.starts_with(b"{\"timestamp\"") {
+                    return Err(format!("ssh gives no sample: {}", said.status).into());
+                }
             }
         }
         let after = self.now()?;
-        let per_sample = |before: f64, after: f64| (after - before) / f64::from(PYTHON_SAMPLES);
+        let samples = f64::from(PYTHON_SAMPLES) * self.hosts.len() as f64;
+        let per_sample = |before: f64, after: f64| (after - before) / samples;
         Ok(Cost {
             launcher: per_sample(before.launcher, after.launcher),
             host: per_sample(before.host, after.host),
         })
+    }
+
+    fn python(&self, host: &Sshd) -> Result<Child> {
+        let mut ssh = self.launcher(Path::new("ssh"));
+        ssh.arg("-F").arg(self.site.path("config")).args(["-o", "BatchMode=yes", &host.name]);
+        Ok(ssh.arg(format!("python3 -c '{PYTHON}'")).stdout(Stdio::piped()).spawn()?)
+    }
+
+    /// One process per host that reads the five files when a recorder would.
+    fn by_reading(&self, seconds: u64) -> Result<Cost> {
+        let mut readers = Vec::new();
+        for _ in &self.hosts {
+            let reader = reader(INTERVAL)?;
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(format!("{} && exec \"$@\"", self.host_group.enter()));
+            command.arg("sh").arg(reader.get_program()).args(reader.get_args());
+            readers.push(command.spawn()?);
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        let before = self.now()?;
+        std::thread::sleep(Duration::from_secs(seconds));
+        let after = self.now()?;
+        for mut reader in readers {
+            reader.kill()?;
+            reader.wait()?;
+        }
+        let samples = Duration::from_secs(seconds).as_secs_f64() / INTERVAL.as_secs_f64();
+        let host = (after.host - before.host) / samples / self.hosts.len() as f64;
+        Ok(Cost { launcher: 0.0, host })
     }
 
     /// What a run costs once for each host, and what each sample of one adds, for so long and with these heartbeats.
@@ -215,27 +253,51 @@ impl Bench {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
+    if let Some(ended) = child_main() {
+        return Ok(ended);
+    }
     let seconds = match std::env::args().nth(1) {
         Some(seconds) => seconds.parse()?,
         None => 60,
     };
-    let Some(site) = Site::new("samples of another host") else { return Ok(()) };
+    let hosts = match std::env::args().nth(2) {
+        Some(hosts) => hosts.parse()?,
+        None => HOSTS,
+    };
+    let Some(site) = Site::new("samples of another host") else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let program = std::env::current_exe()?.with_file_name("ringstat");
     if !program.exists() {
         return Err(format!("{} is not there: cargo build --release", program.display()).into());
     }
     let (launcher_group, host_group) = (Group::new("launcher")?, Group::new("host")?);
-    let host = |number| site.host(&format!("node{number}")).setup(&host_group.enter()).start();
-    let hosts = (0..HOSTS).map(host).collect();
+    // As Debian and others ship their servers.
+    let host = |number| {
+        let host = site.host(&format!("node{number}")).setup(&host_group.enter());
+        host.server_config("UsePAM yes").start()
+    };
+    let hosts = (0..hosts).map(host).collect();
     let bench = Bench { site, hosts, launcher_group, host_group, program };
-    println!("CPU us per sample of one host, of {HOSTS} (control groups); {}", machine());
+    println!(
+        "CPU us per sample of one host, of {} (control groups); {}",
+        bench.hosts.len(),
+        machine()
+    );
     println!("\n{:<48}{:>12}{:>12}", "", "launcher", "host");
     let row = |what: &str, cost: Cost| {
         println!("{what:<48}{:>12.1}{:>12.1}", cost.launcher, cost.host);
     };
     let python = bench.by_python()?;
     row("ssh and python3 for every sample", python);
+    let times = |of: Cost| Cost {
+        launcher: python.launcher / of.launcher.max(0.1),
+        host: python.host / of.host.max(0.1),
+    };
+    let reading = bench.by_reading(seconds)?;
+    row("merely reading the files on the host", reading);
+    println!("{:<60}{:>12.1}", "    times less than python", times(reading).host);
     // By default there are 30 samples to a heartbeat, at 10 s.
     let rows = [("no heartbeat", "off"), ("one to 30 samples", "15s"), ("one to each", "500ms")];
     for (what, heartbeat) in rows {
@@ -247,13 +309,9 @@ fn main() -> Result<()> {
             host: each.host + once.host / SAMPLES_PER_HOUR,
         };
         row("    an hour at 10 s, all in all, per sample", hour);
-        let times = |of: Cost| Cost {
-            launcher: python.launcher / of.launcher.max(0.1),
-            host: python.host / of.host.max(0.1),
-        };
         row("    times less than python, each sample", times(each));
         row("    times less than python, all in all", times(hour));
     }
     drop(bench.hosts);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -81,7 +81,10 @@ fn record_main(arguments: &[OsString]) -> Never {
 }
 
 /// This program as the floor.
-pub(super) fn floor(interval: Duration) -> io::Result<Command> {
+///
+/// # Errors
+/// This program cannot be found.
+pub fn floor(interval: Duration) -> io::Result<Command> {
     own(FLOOR, &[us(interval).as_ref()])
 }
 

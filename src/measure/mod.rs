@@ -27,7 +27,7 @@ pub mod stats;
 mod usage;
 
 pub use attend::{Attendant, Interrupt};
-pub use child::{child_main, record as recorder};
+pub use child::{child_main, floor as reader, record as recorder};
 pub use floor::Floor;
 pub use host::{Machine, machine};
 pub use load::Busy;
