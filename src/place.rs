@@ -2,7 +2,10 @@
 //! that no symbolic link is followed, neither in the place of the directory nor of the file. What
 //! holds in a directory that others can write to holds in the others too.
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, fstat, mkdirat, openat, renameat, renameat_with, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
@@ -149,7 +152,7 @@ impl Place {
     }
 
     /// Gives `name` to what `write` writes, once it is synced: a reader sees the old file or the new.
-    /// Until then its name begins with `prefix`.
+    /// Until then its name begins with `prefix`. The new file.
     ///
     /// # Errors
     /// The kernel's: then nothing has changed.
@@ -158,7 +161,7 @@ impl Place {
         name: &str,
         prefix: &str,
         write: impl FnOnce(&mut File) -> io::Result<()>,
-    ) -> io::Result<()> {
+    ) -> io::Result<File> {
         let temporary = format!("{prefix}.{}", Uuid::now_v7());
         let mut file = self.create(&temporary)?;
         let written = write(&mut file)
@@ -169,11 +172,38 @@ impl Place {
             let _ = self.remove_if(&temporary, &file);
             return Err(error);
         }
-        self.0.sync_all()
+        self.0.sync_all()?;
+        Ok(file)
     }
 
-    /// Removes a file, if its name leads to this one: the one that was looked at, or made. What others have put
-    /// in its place meanwhile stays. Whether it was removed.
+    /// Gives whatever has `name` another one, `NAME.not-ringstat`, unless it is one of `own`: so that nothing of
+    /// others is in the way of what is to have the name, and nothing of theirs is lost.
+    ///
+    /// # Errors
+    /// The kernel's, `AlreadyExists` if the other name is taken.
+    pub fn set_aside(&self, name: &str, own: &[Identity]) -> io::Result<()> {
+        let found = match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            found => Identity::from_stat(&found?),
+        };
+        if own.contains(&found) {
+            return Ok(());
+        }
+        let aside = format!("{name}.not-ringstat");
+        match renameat_with(&self.0, name, &self.0, &*aside, RenameFlags::NOREPLACE) {
+            // A file system that cannot promise it.
+            Err(Errno::INVAL | Errno::NOSYS)
+                if statat(&self.0, &*aside, AtFlags::SYMLINK_NOFOLLOW).err()
+                    == Some(Errno::NOENT) =>
+            {
+                Ok(renameat(&self.0, name, &self.0, &*aside)?)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    /// Removes a file, if its name leads to this one: the one that was looked at, or made. What others
+    /// have put in its place meanwhile stays. Whether it was removed.
     ///
     /// Linux removes names and not files: a swap between the last look and the removal, two system calls
     /// on one directory, would go unseen.
@@ -349,6 +379,24 @@ mod tests {
         let held = place.hold("theirs").unwrap();
         assert!(remove_file_if(&path("theirs"), &held).unwrap());
         assert_eq!(place.names().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_ours_has_another_name_before_a_name_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::open(dir.path()).unwrap();
+        let is = |file| Identity::of(&file).unwrap();
+        place.set_aside("free", &[]).unwrap();
+        let ours = is(place.create("ours").unwrap());
+        place.set_aside("ours", &[is(place.create("older").unwrap()), ours]).unwrap();
+        symlink("nowhere", dir.path().join("theirs")).unwrap();
+        place.set_aside("theirs", &[ours]).unwrap();
+        drop(place.create("theirs").unwrap());
+        let error = place.set_aside("theirs", &[ours]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        let mut names = place.names().unwrap();
+        names.sort();
+        assert_eq!(names, ["older", "ours", "theirs", "theirs.not-ringstat"]);
     }
 
     #[test]

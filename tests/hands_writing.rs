@@ -395,22 +395,24 @@ fn a_recorder_removes_the_rings_that_it_has_made_whatever_became_of_them_and_no_
         hand(&world, &dir.join("00000.ring"));
         wait_for_next_segment(&world, &[&dir]);
         live.signal(Signal::INT);
-        live.end().has_status(0).says(&["goes on in"]);
+        let ran = live.end().has_status(0).says(&["goes on in"]);
         assert_true_and_accounted(&world, &world.files());
-        (world, dir)
+        (world, dir, ran)
     };
     // With neither the mode of a ring nor what one begins with.
-    let (world, _) = spoiled(&|_, ring| {
+    let (world, _, ran) = spoiled(&|_, ring| {
         writable(ring).write_all_at(&[0xa5; 4096], 0).unwrap();
         fs::set_permissions(ring, Permissions::from_mode(0o644)).unwrap();
     });
     world.assert_no_rings();
+    assert!(!ran.stderr.contains("has not put there"), "{}", ran.stderr);
     // With the mode of one.
-    let (world, dir) = spoiled(&|world, ring| {
+    let (world, dir, ran) = spoiled(&|world, ring| {
         let theirs = world.write("rings/theirs", "precious");
         fs::set_permissions(&theirs, Permissions::from_mode(0o600)).unwrap();
         fs::rename(theirs, ring).unwrap();
     });
+    ran.says(&["what ringstat has not put there: 00000.ring"]);
     assert_eq!(entries(&dir), ["00000.ring"]);
     assert_eq!(fs::read(dir.join("00000.ring")).unwrap(), b"precious");
     // Nor does anybody else, to whom it is a ring that cannot be read.
@@ -526,6 +528,31 @@ fn a_ring_without_its_head_is_saved_with_it_when_the_files_cannot_be_written() {
     assert!(files.summary()["samples_kept"].int() >= 50);
     assert_eq!(files.summary()["samples_lost"].int(), 0);
     world.assert_no_rings();
+}
+
+#[test]
+fn a_ring_that_is_saved_destroys_nothing_that_has_its_name() {
+    let world = World::in_memory();
+    let (live, dir) = without_mirror(&world);
+    let ring = dir.join("00000.ring");
+    fs::rename(world.write("rings/theirs", "precious"), &ring).unwrap();
+    wait_for_next_segment(&world, &[&dir]);
+    // There is a file where the results are to go.
+    let _ = fs::remove_dir_all(world.results());
+    fs::write(world.results(), "theirs").unwrap();
+    live.signal(Signal::INT);
+    live.end().has_status(1).says(&["goes on in", "safe in"]);
+    let aside = dir.join("00000.ring.not-ringstat");
+    assert_eq!(fs::read(&aside).unwrap(), b"precious");
+    fs::remove_file(world.results()).unwrap();
+    world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds();
+    let files = world.files();
+    assert_true_and_accounted(&world, &files);
+    assert!(files.summary()["samples_kept"].int() >= 50);
+    assert_eq!(files.summary()["samples_lost"].int(), 0);
+    assert_eq!(entries(&dir), ["00000.ring.not-ringstat"]);
+    assert_eq!(fs::read(aside).unwrap(), b"precious");
+    drop(fs::remove_dir_all(dir));
 }
 
 #[test]

@@ -174,11 +174,11 @@ impl RunDir {
     }
 
     /// As [`remove`](Self::remove), on a disk that may not answer, where these rings are known to be this
-    /// process's own.
+    /// process's own. The names of what is not ours, and stays.
     ///
     /// # Errors
     /// The kernel's, `TimedOut` among them.
-    pub fn remove_soon(&self, manifest: &'static str, made: &[Made]) -> io::Result<()> {
+    pub fn remove_soon(&self, manifest: &'static str, made: &[Made]) -> io::Result<Vec<String>> {
         let (path, place, made) = (self.path.clone(), self.place.clone(), made.to_vec());
         within(PATIENCE, move || removal::remove(&place, &path, manifest, &made))
             .unwrap_or_else(|| Err(no_answer()))
@@ -190,7 +190,7 @@ impl RunDir {
     /// # Errors
     /// The kernel's, the first of them: something that is ours is still there.
     pub fn remove(&self, manifest: &str) -> io::Result<()> {
-        removal::remove(&self.place, &self.path, manifest, &[])
+        removal::remove(&self.place, &self.path, manifest, &[]).map(drop)
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::dirs::{RunDir, default_mirror_base, default_ring_base};
 use super::manifest::MANIFEST;
-use super::removal::Made;
-use crate::place::{Identity, Place};
+use super::removal::{Made, identities};
+use crate::place::Place;
 use crate::ring::{self, HEADER_BYTES, OwnWords, ReadAt, Ring, RingError, Segment};
 use crate::sampler::{Kept, damage, file_name};
 use crate::sync::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 /// Words that are copied at a time.
@@ -24,17 +25,27 @@ pub struct LastRings {
     pub kept: Vec<Kept>,
     /// Where their mirrors are, if its disk has answered to the end.
     pub mirror_dir: Option<PathBuf>,
+    /// Which files they were saved to.
+    saved: Mutex<Vec<Made>>,
 }
 
 impl LastRings {
-    /// Copies the rings to a run's directory, each under its name only when it is whole.
+    pub fn new(kept: Vec<Kept>, mirror_dir: Option<PathBuf>) -> LastRings {
+        LastRings { kept, mirror_dir, saved: Mutex::default() }
+    }
+
+    /// Copies the rings to a run's directory, each under its name only when it is whole. What others have put
+    /// under that name has another one then.
     fn save_into(&self, dir: &Path) -> io::Result<()> {
         let save = || {
             ring::let_through();
             let place = Place::open(dir)?;
             for kept in &self.kept {
                 let name = file_name(kept.segment.header().segment);
-                place.replace(&name, MANIFEST, |file| save(kept, file))?;
+                let path = dir.join(&name);
+                place.set_aside(&name, &identities(&self.made(), &path))?;
+                let file = Arc::new(place.replace(&name, MANIFEST, |file| save(kept, file))?);
+                self.saved().push(Made { path, file });
             }
             Ok(())
         };
@@ -58,10 +69,15 @@ impl LastRings {
     /// Which files they are, whatever has become of their names.
     pub fn made(&self) -> Vec<Made> {
         let made = |kept: &Kept| {
-            let identity = Identity::of(kept.file.as_ref()?).ok()?;
-            Some(Made { path: kept.path.clone()?, identity })
+            let file = Arc::new(kept.file.as_ref()?.try_clone().ok()?);
+            Some(Made { path: kept.path.clone()?, file })
         };
-        self.kept.iter().filter_map(made).collect()
+        let saved = self.saved().clone();
+        self.kept.iter().filter_map(made).chain(saved).collect()
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Vec<Made>> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the file of one turned out to be shorter than its ring.
@@ -233,7 +249,7 @@ mod tests {
         let paths: Vec<PathBuf> =
             kept.iter().map(|it| dir.path().join(file_name(it.segment.header().segment))).collect();
         let layout = kept[0].segment.header().layout;
-        LastRings { kept, mirror_dir: None }.save_into(dir.path()).unwrap();
+        LastRings::new(kept, None).save_into(dir.path()).unwrap();
         let last = File::options().write(true).open(paths.last().unwrap()).unwrap();
         if let Some(length) = length(&layout) {
             assert!(length < last.metadata().unwrap().len(), "it is made shorter");

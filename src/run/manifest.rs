@@ -165,7 +165,7 @@ impl Manifest {
 
 /// Gives the manifest in `dir` a new text, at once.
 fn replace(dir: &Path, text: &[u8]) -> io::Result<()> {
-    Place::open(dir)?.replace(MANIFEST, MANIFEST, |file| file.write_all(text))
+    Place::open(dir)?.replace(MANIFEST, MANIFEST, |file| file.write_all(text)).map(drop)
 }
 
 #[cfg(all(test, not(loom)))]

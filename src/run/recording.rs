@@ -82,7 +82,7 @@ impl Recording {
         });
         Recording {
             inner: Arc::new(Inner {
-                rings: LastRings { kept: segments, mirror_dir },
+                rings: LastRings::new(segments, mirror_dir),
                 mirror_complete,
                 keep_ring,
                 run_id,

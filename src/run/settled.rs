@@ -82,11 +82,13 @@ impl Settled {
         let _ = self.manifest.save();
     }
 
-    /// Sentences of those that stay: `recover` sees that nothing is owed, and removes them.
+    /// Sentences of those that stay: `recover` sees that nothing is owed, and removes them, but for what is
+    /// not ours.
     pub fn remove_dirs(&mut self, made: &[Made]) -> Vec<String> {
-        let stays = |dir: RunDir| {
-            let error = dir.remove_soon(MANIFEST, made).err()?;
-            Some(not_removed(dir.path(), &error))
+        let stays = |dir: RunDir| match dir.remove_soon(MANIFEST, made) {
+            Ok(names) if names.is_empty() => None,
+            Ok(names) => Some(not_ours(dir.path(), &names)),
+            Err(error) => Some(not_removed(dir.path(), &error)),
         };
         self.dirs.drain(..).filter_map(stays).collect()
     }
@@ -99,6 +101,15 @@ pub(super) fn not_removed(dir: &Path, error: &io::Error) -> String {
          it with: ringstat recover {}",
         dir.display(),
         shell_words::quote(&dir.to_string_lossy())
+    )
+}
+
+/// What is said of a run's directory in which others have put something.
+fn not_ours(dir: &Path, names: &[String]) -> String {
+    format!(
+        "{} is not needed any more, but has what ringstat has not put there: {}. Look at it and remove it",
+        dir.display(),
+        names.join(", ")
     )
 }
 
