@@ -176,8 +176,8 @@ impl Place {
         Ok(file)
     }
 
-    /// Gives whatever has `name` another one, `NAME.not-ringstat`, unless it is one of `own`: so that nothing of
-    /// others is in the way of what is to have the name, and nothing of theirs is lost.
+    /// Gives whatever has `name` another one, `NAME.not-ringstat`, unless it is one of `own`: so that
+    /// nothing of others is in the way of what is to have the name, and nothing of theirs is lost.
     ///
     /// # Errors
     /// The kernel's, `AlreadyExists` if the other name is taken.

@@ -1,5 +1,5 @@
-//! One figure of pairs of runs, and what it says in a plain sentence. Numbers in; how the runs were made is for
-//! others.
+//! One figure of pairs of runs, and what it says in a plain sentence. Numbers in; how the runs were made is
+//! for others.
 
 use super::stats::{Difference, Median};
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! Whether a recorder can be as it was told to be: every value checked, each with a sentence that says what to
-//! do. Nothing is recorded yet, and nothing but the directories that were named is made.
+//! Whether a recorder can be as it was told to be: every value checked, each with a sentence that says what
+//! to do. Nothing is recorded yet, and nothing but the directories that were named is made.
 
 use super::builder::{MirrorChoice, RecorderBuilder, ns};
 use super::manifest::is_benchmark_type;

@@ -1,6 +1,6 @@
-//! Runs found by their files: which there are, whether they live, what their rings have and whether anything
-//! is missing. Nothing is written or removed here. Where runs are looked for, and how one that a user names is
-//! found, is `store`'s.
+//! Runs found by their files: which there are, whether they live, what their rings have and whether
+//! anything is missing. Nothing is written or removed here. Where runs are looked for, and how one that a
+//! user names is found, is `store`'s.
 
 use super::copies::{Copies, Refused, any_of};
 use super::dirs::{RunDir, Taken};
@@ -115,8 +115,8 @@ impl FoundRun {
         Some(FoundRun { run_id, manifest, dirs, rings, state, places })
     }
 
-    /// Opens all rings that can be read; what is being written as it is now, copied to a file in `copy_dir` if
-    /// that can be.
+    /// Opens all rings that can be read; what is being written as it is now, copied to a file in `copy_dir`
+    /// if that can be.
     pub(super) fn open(&self, copy_dir: Option<&Path>) -> Result<Vec<Ring>, DecodeError> {
         let (rings, refused) = if self.state == RunState::Recording {
             self.open_living(|path| copy_of_living(path, copy_dir))

@@ -163,8 +163,8 @@ impl Recording {
         })
     }
 
-    /// Beside the decoder, the hosts of which samples may be missing: among them those whose rings were still to
-    /// be read at the deadline.
+    /// Beside the decoder, the hosts of which samples may be missing: among them those whose rings were
+    /// still to be read at the deadline.
     fn decode_all(
         &self,
         settled: &Settled,

@@ -28,8 +28,8 @@ pub struct Made {
     pub file: Arc<File>,
 }
 
-/// Which files this process has made for a ring that is to be at `path`; none if it has not, or that cannot be
-/// known.
+/// Which files this process has made for a ring that is to be at `path`; none if it has not, or that cannot
+/// be known.
 pub fn identities(made: &[Made], path: &Path) -> Vec<Identity> {
     let there = made.iter().filter(|made| made.path == path);
     there.filter_map(|made| Identity::of(&made.file).ok()).collect()
@@ -100,8 +100,8 @@ struct Looked {
 
 impl Looked {
     /// Looks at what has a ring's name. If it is known which files were `made` for it, only those are ours;
-    /// else it is no ring of ours if it is no plain file, or neither begins as a ring nor has the mode of one:
-    /// one that others have overwritten in its place still has that.
+    /// else it is no ring of ours if it is no plain file, or neither begins as a ring nor has the mode of
+    /// one: one that others have overwritten in its place still has that.
     ///
     /// # Errors
     /// The kernel's.

@@ -138,8 +138,9 @@ impl Located {
         self.rings_by(None)
     }
 
-    /// As [`rings`](Self::rings): what is being written is copied to a file without a name in `copy_dir`, such
-    /// as the directory that the output goes to, and where that cannot be to one in `TMPDIR` or `/var/tmp`.
+    /// As [`rings`](Self::rings): what is being written is copied to a file without a name in `copy_dir`,
+    /// such as the directory that the output goes to, and where that cannot be to one in `TMPDIR` or
+    /// `/var/tmp`.
     ///
     /// # Errors
     /// [`DecodeError`].

@@ -1,4 +1,5 @@
-//! Writing a file for no longer than somebody waits for it. What has begun by then is ended by the disk alone.
+//! Writing a file for no longer than somebody waits for it. What has begun by then is ended by the disk
+//! alone.
 
 use std::fs::File;
 use std::io::{self, Write};
