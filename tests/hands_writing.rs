@@ -510,23 +510,31 @@ fn names_that_are_overwritten_while_they_are_read_make_no_value_wrong() {
     assert!(complete > 0 && lacking + changed > 0);
 }
 
+fn put_a_file_in_place_of_the_results(world: &World) {
+    let _ = fs::remove_dir_all(world.results());
+    fs::write(world.results(), "theirs").unwrap();
+}
+
+/// Makes room for the results again: all of a run that was saved is recovered.
+fn assert_recovered_whole(world: &World, dir: &Path) {
+    fs::remove_file(world.results()).unwrap();
+    world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds();
+    let files = world.files();
+    assert_true_and_accounted(world, &files);
+    assert!(files.summary()["samples_kept"].int() >= 50);
+    assert_eq!(files.summary()["samples_lost"].int(), 0);
+}
+
 #[test]
 fn a_ring_without_its_head_is_saved_with_it_when_the_files_cannot_be_written() {
     let world = World::in_memory();
     let (live, dir) = without_mirror(&world);
     writable(&dir.join("00000.ring")).write_all_at(&[0xa5; 4096], 0).unwrap();
     wait_for_next_segment(&world, &[&dir]);
-    // There is a file where the results are to go.
-    let _ = fs::remove_dir_all(world.results());
-    fs::write(world.results(), "theirs").unwrap();
+    put_a_file_in_place_of_the_results(&world);
     live.signal(Signal::INT);
     live.end().has_status(1).says(&["was overwritten", "safe in"]);
-    fs::remove_file(world.results()).unwrap();
-    world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds();
-    let files = world.files();
-    assert_true_and_accounted(&world, &files);
-    assert!(files.summary()["samples_kept"].int() >= 50);
-    assert_eq!(files.summary()["samples_lost"].int(), 0);
+    assert_recovered_whole(&world, &dir);
     world.assert_no_rings();
 }
 
@@ -537,19 +545,12 @@ fn a_ring_that_is_saved_destroys_nothing_that_has_its_name() {
     let ring = dir.join("00000.ring");
     fs::rename(world.write("rings/theirs", "precious"), &ring).unwrap();
     wait_for_next_segment(&world, &[&dir]);
-    // There is a file where the results are to go.
-    let _ = fs::remove_dir_all(world.results());
-    fs::write(world.results(), "theirs").unwrap();
+    put_a_file_in_place_of_the_results(&world);
     live.signal(Signal::INT);
     live.end().has_status(1).says(&["goes on in", "safe in"]);
     let aside = dir.join("00000.ring.not-ringstat");
     assert_eq!(fs::read(&aside).unwrap(), b"precious");
-    fs::remove_file(world.results()).unwrap();
-    world.looking(&["recover"]).arg(dir.file_name().unwrap()).succeeds();
-    let files = world.files();
-    assert_true_and_accounted(&world, &files);
-    assert!(files.summary()["samples_kept"].int() >= 50);
-    assert_eq!(files.summary()["samples_lost"].int(), 0);
+    assert_recovered_whole(&world, &dir);
     assert_eq!(entries(&dir), ["00000.ring.not-ringstat"]);
     assert_eq!(fs::read(aside).unwrap(), b"precious");
     drop(fs::remove_dir_all(dir));
