@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const KINDS: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
 
 /// What came of a connection.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Outcome {
     Trusted,
     Unknown,
@@ -35,11 +35,15 @@ fn ours(host: &Sshd, options: &SshOptions) -> Outcome {
 }
 
 fn openssh(site: &Site, host: &Sshd, file: &Path) -> Outcome {
-    // Host certificates are never offered by us.
     let config = fs::read_to_string(site.path("config")).unwrap();
     assert!(config.contains("StrictHostKeyChecking yes"));
     let known = format!("UserKnownHostsFile={}", file.display());
-    let ran = site.ssh(&["-o", &known, "-o", "HostKeyAlgorithms=-*-cert-*", &host.name, "true"]);
+    let mut options = vec!["-o", &known];
+    // Host certificates are never offered by us; what the user says counts.
+    if !config.contains("HostKeyAlgorithms") {
+        options.extend(["-o", "HostKeyAlgorithms=-*-cert-*"]);
+    }
+    let ran = site.ssh(&[&options[..], &[&host.name, "true"]].concat());
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
     if ran.status.success() {
         return Outcome::Trusted;
@@ -197,6 +201,54 @@ fn the_decision_is_that_of_openssh() {
         assert_eq!(openssh(&site, &host, &file), *expected, "ssh on {content:?}");
         assert_eq!(ours(&host, &options), *expected, "we on {content:?}");
     }
+}
+
+#[test]
+fn an_order_of_the_users_own_is_that_of_openssh() {
+    let Some(site) = Site::new("an order of the user's own against OpenSSH") else { return };
+    let host = site.host("node1").host_keys(&KINDS).unknown().start();
+    let Parts { keys: [ed, ec, rsa], others: [_, _, other_rsa], names } = Parts::of(&site, &host);
+    let name = &names[0];
+    let file = site.path("tried");
+    let mut options = SshOptions::new(32);
+    options.config = Some(site.path("config"));
+    options.known_hosts = Some(file.clone());
+    let config = fs::read_to_string(site.path("config")).unwrap();
+    let [ed, ec, rsa, wrong] = [ed, ec, rsa, other_rsa].map(|key| format!("{name} {key}\n"));
+    let decided = |algorithms: &str, content: &str| {
+        let config = format!("HostKeyAlgorithms {algorithms}\n{config}");
+        fs::write(site.path("config"), config).unwrap();
+        fs::write(&file, content).unwrap();
+        [openssh(&site, &host, &file), ours(&host, &options)]
+    };
+    let [trusted, changed] = [Outcome::Trusted, Outcome::Changed(1)];
+    // By which of its keys is on file: the server shows another one, or that.
+    for (algorithms, [with_ed, with_ec, with_rsa]) in [
+        ("rsa-sha2-512,ssh-ed25519", [changed, changed, trusted]),
+        ("^rsa-sha2-512", [changed, changed, trusted]),
+        ("^ecdsa-*", [changed, trusted, changed]),
+        ("ecdsa-sha2-nistp256", [changed, trusted, changed]),
+        // Not an order of the user's own: what is on file comes first.
+        ("+ssh-rsa", [trusted, trusted, trusted]),
+        ("-ssh-ed25519", [changed, trusted, trusted]),
+        ("-ssh-ed25519,ecdsa-*", [changed, changed, trusted]),
+    ] {
+        for (content, expected) in [(&ed, with_ed), (&ec, with_ec), (&rsa, with_rsa)] {
+            let both = decided(algorithms, content);
+            assert_eq!(both, [expected; 2], "ssh and we, with {algorithms} on {content:?}");
+        }
+    }
+    let both = format!("{ed}{wrong}");
+    for (algorithms, expected) in [
+        ("rsa-sha2-512,ssh-ed25519", Outcome::Changed(2)),
+        ("^rsa-sha2-512", Outcome::Changed(2)),
+        ("+ssh-rsa", trusted),
+    ] {
+        assert_eq!(decided(algorithms, &both), [expected; 2], "ssh and we, with {algorithms}");
+    }
+    // All that the user wants, in the usual order: `ssh -G` says no more of it than of one by `-`.
+    assert_eq!(decided("ssh-ed25519,rsa-sha2-512", &rsa), [changed, trusted]);
+    assert_eq!(decided("ssh-ed25519,rsa-sha2-512", &ed), [trusted; 2]);
 }
 
 #[test]

@@ -96,6 +96,12 @@ fn target(
             return Err(format!("{name} {value} is not understood"));
         }
     }
+    // `ssh -G` writes out what these stand for, but that of old versions.
+    if let Some(names) = one("hostkeyalgorithms")
+        && (names.starts_with(['+', '-', '^']) || names.contains(['*', '?']))
+    {
+        return Err(format!("hostkeyalgorithms {names} is not understood"));
+    }
     if is_yes("proxyusefdpass") {
         return Err("ProxyUseFdpass is not understood".into());
     }
@@ -348,6 +354,11 @@ Host *
             ("IdentityFile /${HOME}/x\n", "${...}"),
             ("BindAddress 10.0.0.1\n", "bindaddress"),
             ("RevokedHostKeys /x\n", "revokedhostkeys"),
+            ("HostKeyAlgorithms +ssh-rsa\n", "hostkeyalgorithms +ssh-rsa is not understood"),
+            ("HostKeyAlgorithms -ssh-rsa\n", "hostkeyalgorithms -ssh-rsa is not understood"),
+            ("HostKeyAlgorithms ^ssh-rsa\n", "hostkeyalgorithms ^ssh-rsa is not understood"),
+            ("HostKeyAlgorithms ssh-*\n", "hostkeyalgorithms ssh-* is not understood"),
+            ("HostKeyAlgorithms ssh-rs?\n", "hostkeyalgorithms ssh-rs? is not understood"),
             ("HostName a;b\n", "cannot be the name of a host"),
             ("ProxyJump a b\n", "more than one value"),
             ("ProxyJump $(x)\n", "ProxyJump"),

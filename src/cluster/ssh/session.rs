@@ -256,21 +256,35 @@ impl Session {
     }
 }
 
+/// What OpenSSH has of itself, but for certificates and keys of devices (`KEX_DEFAULT_PK_ALG` in its
+/// `myproposal.h`).
+const USUAL: [&str; 6] = [
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+];
+/// The same before 8.5, when it still had [`OLD_RSA`].
+const USUAL_BEFORE: [&str; 6] = [
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-ed25519",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+];
+const OLD_RSA: &str = "ssh-rsa";
+
 /// What is supported and not forbidden, with the types first that are `preferred`, unless the very
-/// first is one of them (`order_hostkeyalgs` in OpenSSH's `sshconnect2.c`).
+/// first is one of them (`order_hostkeyalgs` in OpenSSH's `sshconnect2.c`). A list in an order of
+/// somebody's own stays as it is.
 fn algorithms(
     supported: &[&str],
     configured: &[String],
     preferred: impl Fn(&str) -> bool,
 ) -> Vec<String> {
-    const USUAL: [&str; 6] = [
-        "ssh-ed25519",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "rsa-sha2-512",
-        "rsa-sha2-256",
-    ];
     let mut names: Vec<&str> = configured.iter().map(String::as_str).collect();
     if names.is_empty() {
         names = USUAL.to_vec();
@@ -278,14 +292,27 @@ fn algorithms(
     let is_preferred = |name: &&str| {
         // A certificate is of a plain key.
         let plain = name.strip_suffix(CERTIFICATE).unwrap_or(name);
-        preferred(if plain.starts_with("rsa-sha2-") { "ssh-rsa" } else { plain })
+        preferred(if plain.starts_with("rsa-sha2-") { OLD_RSA } else { plain })
     };
-    if !names.first().is_some_and(is_preferred) {
+    if is_usual(&names) && !names.first().is_some_and(is_preferred) {
         // Stable: the order is kept as far as it can be.
         names.sort_by_key(|name| !is_preferred(name));
     }
     names.retain(|name| !name.ends_with(CERTIFICATE) && supported.contains(name));
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// Whether a list is the usual one, with less (`-`) or with more behind it (`+`): only such a one does
+/// `ssh_kex2` in OpenSSH's `sshconnect2.c` order, not one with something in front (`^`), and not one that
+/// says all. `ssh -G` shows none of these signs, so that one which says all, in the usual order, is taken
+/// for a shorter usual one: a key on file is then found where OpenSSH's program may miss it.
+fn is_usual(names: &[&str]) -> bool {
+    let plain = |name: &&&str| !name.ends_with(CERTIFICATE) && !name.starts_with("sk-");
+    let is_in_order = |usual: &[&str]| {
+        let place = |name: &&str| usual.iter().position(|each| each == name);
+        names.iter().filter(plain).map(|name| place(name).unwrap_or(usual.len())).is_sorted()
+    };
+    is_in_order(&USUAL) || names.contains(&OLD_RSA) && is_in_order(&USUAL_BEFORE)
 }
 
 /// What files have for a host, by the name with the port, and without it: OpenSSH takes a key that
@@ -368,27 +395,56 @@ impl OnFile {
 mod tests {
     use super::*;
 
+    const ED25519: &str = "ssh-ed25519";
+    const ECDSA: &str = "ecdsa-sha2-nistp256";
+    const OTHER_ECDSA: &str = "ecdsa-sha2-nistp384";
+    const RSA: &str = "rsa-sha2-512";
+    const CERT: &str = "ssh-ed25519-cert-v01@openssh.com";
+
+    /// What is offered of these if keys of those types are on file.
+    fn offered(configured: &[&str], on_file: &[&str]) -> Vec<String> {
+        let configured: Vec<String> = configured.iter().map(|&name| name.into()).collect();
+        let supported = [ED25519, CERT, ECDSA, OTHER_ECDSA, RSA, OLD_RSA];
+        algorithms(&supported, &configured, |kind| on_file.contains(&kind))
+    }
+
     #[test]
     fn keys_on_file_come_first_and_certificates_never() {
-        let supported =
-            ["ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com", "rsa-sha2-512", "ssh-rsa"];
-        let names = |configured: &[&str], on_file: &[&str]| {
-            let configured: Vec<String> = configured.iter().map(|&name| name.into()).collect();
-            algorithms(&supported, &configured, |kind| on_file.contains(&kind))
-        };
-        assert_eq!(names(&[], &[]), ["ssh-ed25519", "rsa-sha2-512"]);
-        assert_eq!(names(&[], &["ssh-rsa"]), ["rsa-sha2-512", "ssh-ed25519"]);
-        let cert = "ssh-ed25519-cert-v01@openssh.com";
-        assert_eq!(
-            names(&[cert, "rsa-sha2-512", "x", "ssh-rsa"], &[]),
-            ["rsa-sha2-512", "ssh-rsa"]
-        );
-        assert_eq!(names(&[cert], &[]), [""; 0], "never what was not asked for");
-        let three = ["ssh-ed25519", "rsa-sha2-512", "ssh-rsa"];
-        let known = ["ssh-ed25519", "ssh-rsa"];
-        assert_eq!(names(&three, &known), three);
-        assert_eq!(names(&["ssh-dss", three[0], three[1]], &known[1..]), [three[1], three[0]]);
+        assert_eq!(offered(&[], &[]), [ED25519, ECDSA, OTHER_ECDSA, RSA]);
+        assert_eq!(offered(&[], &[OLD_RSA]), [RSA, ED25519, ECDSA, OTHER_ECDSA]);
+        assert_eq!(offered(&[CERT, RSA, "x", OLD_RSA], &[]), [RSA, OLD_RSA]);
+        assert_eq!(offered(&[CERT], &[]), [""; 0], "never what was not asked for");
+        let three = [ED25519, RSA, OLD_RSA];
+        assert_eq!(offered(&three, &[ED25519, OLD_RSA]), three);
+        assert_eq!(offered(&three, &[OLD_RSA]), [RSA, OLD_RSA, ED25519]);
         // The first is known, even though it is never offered: the rest is left as it is.
-        assert_eq!(names(&[cert, three[1], three[0]], &known[..1]), [three[1], three[0]]);
+        let before = [CERT, ECDSA, ED25519, OLD_RSA];
+        assert_eq!(offered(&before, &[ED25519]), before[1..]);
+    }
+
+    #[test]
+    fn only_the_usual_order_is_changed() {
+        let device = "sk-ssh-ed25519@openssh.com";
+        for (usual, on_file, expected) in [
+            (&[CERT, ED25519, ECDSA, device, RSA][..], OLD_RSA, &[RSA, ED25519, ECDSA][..]),
+            // With less, and with more.
+            (&[ECDSA, RSA], OLD_RSA, &[RSA, ECDSA]),
+            (&[ED25519, RSA, OLD_RSA], OLD_RSA, &[RSA, OLD_RSA, ED25519]),
+            // The one before 8.5.
+            (&[ECDSA, ED25519, RSA, OLD_RSA], ED25519, &[ED25519, ECDSA, RSA, OLD_RSA]),
+        ] {
+            assert_eq!(offered(usual, &[on_file]), expected, "{usual:?}");
+        }
+        for own in [
+            &[RSA, ED25519][..],
+            &[ED25519, OLD_RSA, RSA],
+            &[OLD_RSA, ED25519, ECDSA, RSA],
+            &[ECDSA, ED25519, RSA],
+            &[ECDSA, ED25519, OTHER_ECDSA, RSA, OLD_RSA],
+        ] {
+            for on_file in [ED25519, ECDSA, OLD_RSA] {
+                assert_eq!(offered(own, &[on_file]), own, "{on_file}");
+            }
+        }
     }
 }
