@@ -34,8 +34,7 @@ const MOST_LEAD: Duration = Duration::from_secs(3);
 /// that is at most, one of so many.
 const GOODBYE: Duration = Duration::from_secs(3);
 const GOODBYE_SHARE: u32 = 4;
-/// How long `recover` may wait for hosts, if the bound of the run is shorter: that is how long a benchmark's
-/// end may be held up, and none waits for it any more.
+/// How long `recover` may wait for hosts at least.
 const LEAST_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The hosts of a run that are recorded.
@@ -211,7 +210,8 @@ impl Cluster {
     }
 
     /// The conversations are over. What is here of the hosts is safe, but for that of those that are
-    /// `kept`, by the names of the output, and is removed there. Returns sentences on what stays there all the same.
+    /// `kept`, by the names of the output, and is removed there. Returns sentences on what stays there all
+    /// the same.
     pub fn end(&mut self, manifest: &mut ClusterManifest, kept: &[String]) -> Vec<String> {
         let Some(launch) = self.launch.take() else { return Vec::new() };
         let kept = output::with_owners(manifest, kept);
@@ -251,6 +251,23 @@ pub(super) fn fetch(
     dir: Option<&Path>,
     progress: &mut dyn FnMut(&HostProgress),
 ) -> Cluster {
+    // What is written in a file may be anything.
+    manifest.options = manifest.options.clone().bounded();
+    fetch_within(fetch_timeout(manifest.options.stop_timeout), manifest, dir, progress)
+}
+
+/// How long `recover` may wait for hosts of a run that had this bound: so long its end might have held up
+/// a benchmark, of which none waits any more.
+fn fetch_timeout(stop_timeout: Duration) -> Duration {
+    stop_timeout.max(LEAST_FETCH_TIMEOUT)
+}
+
+fn fetch_within(
+    timeout: Duration,
+    manifest: &mut ClusterManifest,
+    dir: Option<&Path>,
+    progress: &mut dyn FnMut(&HostProgress),
+) -> Cluster {
     for host in &mut manifest.hosts {
         if host.state.owes() || host.state == HostState::SettingUp {
             // What was in the way then need not be now.
@@ -258,11 +275,9 @@ pub(super) fn fetch(
         }
     }
     let before = manifest.hosts.clone();
-    // What is written in a file may be anything.
-    manifest.options = manifest.options.clone().bounded();
     let (launch, remote) = begin(manifest, dir, None, None);
     let mut cluster = Cluster { launch, start_ns: 0, stop: None, remote };
-    cluster.stop(manifest.options.stop_timeout.max(LEAST_FETCH_TIMEOUT));
+    cluster.stop(timeout);
     cluster.collect(manifest, progress);
     for (host, before) in manifest.hosts.iter_mut().zip(before) {
         match (&before.state, &host.state) {
@@ -303,11 +318,8 @@ mod tests {
             host
         };
         for (time_unix_ns, owed) in [(now().wall_ns, 1), (now().wall_ns - 3_600_000_000_000, 0)] {
-            let options = HostOptions {
-                ssh_config: Some("/dev/null".into()),
-                stop_timeout: Duration::from_secs(1),
-                ..HostOptions::default()
-            };
+            let options =
+                HostOptions { ssh_config: Some("/dev/null".into()), ..HostOptions::default() };
             let mut manifest = ClusterManifest {
                 options,
                 hosts: vec![host(time_unix_ns)],
@@ -317,9 +329,18 @@ mod tests {
                 start_wall_ns: 1,
                 is_incomplete: true,
             };
-            fetch(&mut manifest, Some(dir.path()), &mut |_| {});
+            let timeout = Duration::from_secs(1);
+            fetch_within(timeout, &mut manifest, Some(dir.path()), &mut |_| {});
             assert_eq!(manifest.owing().len(), owed);
             assert_eq!(manifest.hosts[0].errors.len(), 1, "why is still known");
+        }
+    }
+
+    #[test]
+    fn recover_has_ten_seconds_or_as_long_as_the_run_had() {
+        for (stop_timeout_s, expected_s) in [(0, 10), (1, 10), (10, 10), (11, 11), (3600, 3600)] {
+            let found = fetch_timeout(Duration::from_secs(stop_timeout_s));
+            assert_eq!(found, Duration::from_secs(expected_s), "{stop_timeout_s}");
         }
     }
 
