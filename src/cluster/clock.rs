@@ -107,8 +107,8 @@ pub fn has_drifted(taken: &Offset, found: &Offset, worth_ns: u64) -> bool {
     moved_ns > found.uncertainty_ns.max(worth_ns)
 }
 
-/// Whether a clock has moved between two measurements by more than any drifts ([`MOST_DRIFT_PPM`]): one of the
-/// two hosts was suspended, or started anew, and it is another clock.
+/// Whether a clock has moved between two measurements by more than any drifts ([`MOST_DRIFT_PPM`]): one of
+/// the two hosts was suspended, or started anew, and it is another clock.
 pub fn has_leapt(before: &Offset, found: &Offset) -> bool {
     let moved_ns = before.monotonic_ns.abs_diff(found.monotonic_ns);
     let elapsed_ns = found.at_ns.saturating_sub(before.at_ns);

@@ -83,10 +83,10 @@ fn ask(
 
 /// A run lives as long as its directory is locked (flock(2)); a lock on another file with the same
 /// inode number errs on the side of leaving it. So does a process that has something of it open, which is
-/// what shows where a file system has no locks for directories (NFS), or where /proc/locks does not have those
-/// of another PID namespace. Only a run whose manifest names its launcher is an
-/// agent's: others owe their files to a user of that host. Its arguments are further directories. See
-/// [`shell`] for what may stand here.
+/// what shows where a file system has no locks for directories (NFS), or where /proc/locks does not have
+/// those of another PID namespace. Only a run whose manifest names its launcher is an agent's: others owe
+/// their files to a user of that host. Its arguments are further directories. See [`shell`] for what may
+/// stand here.
 const SCRIPT: &str = concat!(
     r#"i=0; o=; w=$(cat /proc/locks 2>/dev/null); "#,
     r#"for b in "/dev/shm/ringstat-$(id -u)" "/var/tmp/ringstat-$(id -u)" "$@"; do "#,

@@ -444,8 +444,9 @@ mod tests {
         let script = Script(Vec::new()).says(&Reply::Hello(Box::new(old)));
         let dir = tempfile::tempdir().unwrap();
         let error = script.collect(dir.path()).unwrap_err();
-        assert!(
-            matches!(error, CollectError::Session(SessionError::Version { found, .. }) if found == VERSION + 1)
-        );
+        let CollectError::Session(SessionError::Version { found, .. }) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(found, VERSION + 1);
     }
 }

@@ -1,6 +1,6 @@
 //! What the launcher and the threads of its hosts have in common, and say to each other: how hosts are
-//! reached, the plan of each, limits, commands, events, what is known of all. What a thread does with it is `worker`'s, what all
-//! are told is `launch`'s; here is neither.
+//! reached, the plan of each, limits, commands, events, what is known of all. What a thread does with it is
+//! `worker`'s, what all are told is `launch`'s; here is neither.
 
 use super::hosts::HostSpec;
 use super::machine::MachineIdentity;
