@@ -146,8 +146,8 @@ pub fn wait_for_more_samples(world: &World, host: &Sshd, count: u64) {
     wait_for_samples(world, host, there + count);
 }
 
-/// Does what the end of a run advises until everything is fetched, each time for no longer than that run's
-/// short `--stop-timeout`, which on a busy machine is not enough for one attempt.
+/// Does what the end of a run advises until everything is fetched: each time has a bound, which on a busy
+/// machine may not be enough for one attempt.
 pub fn fetch_what_is_owed(world: &World, ran: &Ran) {
     wait_until("what hosts owe", || {
         let again = world.take_the_advice(ran);
