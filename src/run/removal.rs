@@ -69,7 +69,12 @@ pub fn remove(place: &Place, dir: &Path, manifest: &str, made: &[Made]) -> io::R
     result?;
     gone(place.remove(manifest))?;
     match remove_dir_if(dir, place) {
-        Err(error) if error.kind() == DirectoryNotEmpty => place.names(),
+        Err(error) if error.kind() == DirectoryNotEmpty => {
+            let mut names = place.names()?;
+            // What NFS calls a removed file as long as somebody has it open, who may be us.
+            names.retain(|name| !name.starts_with(".nfs"));
+            Ok(names)
+        }
         // Its name leads elsewhere by now.
         Err(error) if error.kind() == NotADirectory => Ok(Vec::new()),
         removed => gone(removed.map(drop)).map(|()| Vec::new()),
@@ -213,7 +218,9 @@ mod tests {
         ];
         write("00001.ring", b"precious", 0o600);
         write("00002.ring", b"RINGSTAT, a copy", 0o600);
+        write(".nfs0000000000000001", b"removed, and still open", 0o600);
         let stay = run.remove_soon("run.json", &known).unwrap();
+        fs::remove_file(run.path().join(".nfs0000000000000001")).unwrap();
         assert_eq!(left(&run), ["00001.ring", "00002.ring", "moved", "moved too"]);
         assert_eq!(BTreeSet::from_iter(stay), BTreeSet::from_iter(left(&run)));
         // Who has made none of them goes by the mode.
