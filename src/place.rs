@@ -7,7 +7,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,11 @@ impl Identity {
     /// The kernel's.
     pub fn of(file: &File) -> io::Result<Identity> {
         Ok(Identity::from_stat(&fstat(file)?))
+    }
+
+    /// Of what `metadata` is of.
+    pub fn of_metadata(metadata: &Metadata) -> Identity {
+        Identity { dev: metadata.dev(), ino: metadata.ino() }
     }
 
     fn from_stat(stat: &rustix::fs::Stat) -> Identity {
@@ -296,15 +301,6 @@ pub(crate) fn remove_dir_if(path: &Path, dir: &Place) -> io::Result<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let above = Place(openat(rustix::fs::CWD, above, flags, Mode::empty())?.into());
     above.remove_same(name, &dir.0, AtFlags::REMOVEDIR)
-}
-
-/// Removes what is at `path`, whose directory is no link either.
-///
-/// # Errors
-/// The kernel's.
-pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    let (place, name) = Place::of(path)?;
-    place.remove(name)
 }
 
 #[cfg(all(test, not(loom)))]

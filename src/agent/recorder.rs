@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Where it writes what goes wrong, in the run's directory.
@@ -231,8 +231,16 @@ impl Waiting {
             Err(RecorderError::NotStarted) => {}
             Err(error) => eprintln!("ringstat: {error}"),
         }
-        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() == 0) {
-            let _ = crate::place::remove_file(&self.log);
-        }
+        let _ = remove_if_empty(&self.log);
     }
+}
+
+/// Nobody needs a log that says nothing.
+fn remove_if_empty(log: &Path) -> io::Result<()> {
+    let (place, name) = crate::place::Place::of(log)?;
+    let log = place.read(name)?;
+    if log.metadata()?.len() == 0 {
+        place.remove_if(name, &log)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use super::patience::{PATIENCE, within, within_or};
 use super::removal::{self, Made};
-use crate::place::{Place, remove_dir_if};
+use crate::place::{Identity, Place, remove_dir_if};
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, TryLockError};
 use std::io;
@@ -207,8 +207,8 @@ fn locked(path: &Path) -> io::Result<Place> {
     // Waits at most for somebody who tries whether the run lives. On a file system without
     // locks a living run cannot be told from a dead one; recording goes on.
     let _ = place.dir().lock();
-    let (ours, there) = (place.dir().metadata()?, fs::symlink_metadata(path)?);
-    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+    let there = Identity::of_metadata(&fs::symlink_metadata(path)?);
+    if Identity::of(place.dir())? != there {
         return Err(io::ErrorKind::NotFound.into());
     }
     Ok(place)

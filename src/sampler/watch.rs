@@ -4,6 +4,7 @@
 //! for a disk. What is to be done about it is for others.
 
 use super::thread::stay_behind;
+use crate::place::Identity;
 use crate::ring::{self, ENTRY_WORDS, HEADER_BYTES, Segment};
 use crate::sync::{AtomicU64 as Word, Ordering};
 use crate::units::Bytes;
@@ -37,7 +38,7 @@ pub const OVERWRITTEN: &str = "was overwritten by somebody else";
 pub fn damage(file: &File, path: &Path, bytes: Bytes) -> Option<&'static str> {
     let own = file.metadata().ok()?;
     match std::fs::symlink_metadata(path) {
-        Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => {
+        Ok(found) if Identity::of_metadata(&found) == Identity::of_metadata(&own) => {
             (own.len() < bytes.0).then_some(CUT_OFF)
         }
         Ok(_) => Some("was replaced by somebody else"),
